@@ -1,0 +1,366 @@
+//! The body of a request, read on demand: from behind the head, then from the wire.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::task::{Context, Poll};
+
+use super::core::Core;
+use crate::base::counters::Count;
+use crate::base::spares::Spares;
+use crate::base::wire::Input;
+use crate::error::{Error, Result};
+use crate::http::chunked::{ChunkLimits, Chunked, Step};
+use crate::http::encode;
+use crate::http::head::{Body, Refusal};
+use crate::limits::{CHUNK_LINE_BYTES_MAX, DRAIN_BYTES_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
+use crate::shard::time::Alarm;
+
+/// How far the body of the current request has been read.
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// Bytes of the body handed out or dropped so far.
+    taken: Cell<u64>,
+    /// The next byte of `Core::buf`, from `base` on, that is not used.
+    at: Cell<usize>,
+    /// What came later than the buffer, and the next byte of it.
+    raw: Cell<Vec<u8>>,
+    raw_at: Cell<usize>,
+    chunked: RefCell<Option<Box<Chunked>>>,
+    ended: Cell<bool>,
+    /// The framing is lost: the connection cannot go on.
+    broken: Cell<bool>,
+    continued: Cell<bool>,
+    /// What `body()` has gathered so far.
+    gathered: Cell<Vec<u8>>,
+}
+
+/// Bytes of a request's body. Its buffer goes back when it is dropped.
+pub struct Chunk<'a> {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    spares: &'a Spares,
+}
+
+impl Deref for Chunk<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+}
+
+impl Drop for Chunk<'_> {
+    fn drop(&mut self) {
+        self.spares.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Reading {
+    /// For a request whose head is `head_bytes` long.
+    #[inline]
+    pub(crate) fn begin(&mut self, head_bytes: usize, body: Body) {
+        self.at.set(head_bytes);
+        match body {
+            Body::None | Body::Length(0) => self.ended.set(true),
+            Body::Length(_) => {}
+            Body::Chunked => {
+                let limits = ChunkLimits {
+                    line_bytes_max: CHUNK_LINE_BYTES_MAX,
+                    trailer_bytes_max: TRAILER_BYTES_MAX,
+                    trailers_max: TRAILERS_MAX,
+                };
+                *self.chunked.get_mut() = Some(Box::new(Chunked::new(limits)));
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn reset(&mut self, spares: &Spares) {
+        self.taken.set(0);
+        self.raw_at.set(0);
+        spares.give(self.raw.take());
+        *self.chunked.get_mut() = None;
+        self.ended.set(false);
+        self.broken.set(false);
+        self.continued.set(false);
+        spares.give(self.gathered.take());
+    }
+
+    #[inline]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Where the next request begins in the buffer.
+    #[inline]
+    pub(crate) fn at(&self) -> usize {
+        self.at.get()
+    }
+
+    /// Bytes of the next request that came with the late part of this body.
+    pub(crate) fn take_rest(&self) -> Option<Vec<u8>> {
+        let raw = self.raw.take();
+        let rest = raw[self.raw_at.replace(0)..].to_vec();
+        (!rest.is_empty()).then_some(rest)
+    }
+}
+
+impl Core {
+    /// The whole body, at most `body_bytes_max`.
+    pub(crate) async fn read_body(&self) -> Result<&[u8]> {
+        if let Some(body) = self.late_body.get() {
+            return Ok(body);
+        }
+        let bytes_max = self.local.limits.body_bytes_max;
+        if let Body::Length(length) = self.head.body
+            && self.reading.taken.get() == 0
+        {
+            // Zero copy when it came with its head.
+            let start = self.reading.at.get();
+            if length <= bytes_max
+                && let Some(body) = self.bytes().get(start..start + length as usize)
+            {
+                self.reading.at.set(start + length as usize);
+                self.reading.taken.set(length);
+                self.reading.ended.set(true);
+                return Ok(body);
+            }
+        }
+        if self.reading.ended.get() {
+            // Read before: zero-copy, so it still lies in front of the cursor.
+            let (end, taken) = (self.reading.at.get(), self.reading.taken.get() as usize);
+            let read = matches!(self.head.body, Body::Length(_));
+            return Ok(if read { &self.bytes()[end - taken..end] } else { &[] });
+        }
+        self.check_length(bytes_max)?;
+        while let Some(chunk) = self.read_chunk(bytes_max).await? {
+            let mut gathered = self.reading.gathered.take();
+            if gathered.capacity() == 0 {
+                gathered = self.local.spares.take();
+            }
+            gathered.extend_from_slice(&chunk);
+            self.reading.gathered.set(gathered);
+        }
+        let body = self.reading.gathered.take();
+        Ok(self.late_body.get_or_init(|| body))
+    }
+
+    /// The next bytes of the body, none at its end.
+    pub(crate) async fn read_chunk(&self, bytes_max: u64) -> Result<Option<Chunk<'_>>> {
+        self.check_length(bytes_max)?;
+        let alarm = Timed { core: self, alarm: Alarm::default() };
+        let stall_ms = self.local.limits.body_stall_ms_max;
+        let until_ms = self.local.clock.now_ms() + stall_ms;
+        poll_fn(|cx| self.poll_chunk(cx, bytes_max, &alarm.alarm, until_ms)).await
+    }
+
+    fn poll_chunk(
+        &self,
+        cx: &mut Context<'_>,
+        bytes_max: u64,
+        alarm: &Alarm,
+        until_ms: u64,
+    ) -> Poll<Result<Option<Chunk<'_>>>> {
+        loop {
+            if self.reading.broken.get() {
+                return Poll::Ready(Err(broken()));
+            }
+            if self.reading.ended.get() {
+                return Poll::Ready(Ok(None));
+            }
+            match self.next_piece() {
+                Ok(Some(chunk)) => {
+                    if self.reading.taken.get() > bytes_max {
+                        return Poll::Ready(Err(self.too_large()));
+                    }
+                    return Poll::Ready(Ok(Some(chunk)));
+                }
+                Ok(None) if self.reading.ended.get() => continue,
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Err(self.lost(refusal.status, refusal.reason))),
+            }
+            if self.head.expect_continue && !self.reading.continued.replace(true) {
+                self.wire().write(|out| out.extend_from_slice(encode::CONTINUE));
+            }
+            match self.wire().poll_input(0, cx) {
+                Poll::Ready(Input::Bytes) => {}
+                Poll::Ready(_) => {
+                    return Poll::Ready(Err(self.lost(400, "the body ended early")));
+                }
+                Poll::Pending => {
+                    if alarm.poll(&self.local, until_ms, cx).is_ready() {
+                        self.local.counters.add(Count::TimedOut, 1);
+                        return Poll::Ready(Err(self.lost(408, "the body stalled")));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Drops what is left of the body. False if the connection cannot go on.
+    pub(crate) async fn drain_body(&self) -> bool {
+        let start = self.reading.taken.get();
+        if self.head.expect_continue && !self.reading.continued.get() {
+            return false; // it may still come, or not
+        }
+        let until_ms = self.local.clock.now_ms() + self.local.limits.body_stall_ms_max;
+        let alarm = Timed { core: self, alarm: Alarm::default() };
+        loop {
+            let bytes_max = start + DRAIN_BYTES_MAX;
+            let next = poll_fn(|cx| self.poll_chunk(cx, bytes_max, &alarm.alarm, until_ms)).await;
+            match next {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Whether what is left of the body is worth waiting for.
+    pub(crate) fn is_drainable(&self) -> bool {
+        if self.reading.broken.get() || (self.head.expect_continue && !self.reading.continued.get())
+        {
+            return self.reading.ended.get();
+        }
+        match self.head.body {
+            Body::Length(length) => length - self.reading.taken.get() <= DRAIN_BYTES_MAX,
+            _ => true,
+        }
+    }
+
+    pub(crate) fn trailer(&self, name: &str) -> Option<&str> {
+        if !self.reading.ended.get() {
+            return None;
+        }
+        let chunked = self.reading.chunked.borrow();
+        let value = chunked.as_deref()?.trailer(name)?;
+        Some(self.arena.copy(value))
+    }
+
+    /// One piece of what has come: none if nothing has.
+    fn next_piece(&self) -> Result<Option<Chunk<'_>>, Refusal> {
+        let reading = &self.reading;
+        let start = reading.at.get();
+        if let Some(source) = self.bytes().get(start..).filter(|rest| !rest.is_empty()) {
+            let (piece, taken) = self.piece_of(source)?;
+            reading.at.set(start + taken);
+            return Ok(piece);
+        }
+        let mut raw = reading.raw.take();
+        if reading.raw_at.get() == raw.len() {
+            reading.raw_at.set(0);
+            raw.clear();
+            self.wire().take_into(&mut raw);
+        }
+        let start = reading.raw_at.get();
+        if let Body::Length(length) = self.head.body
+            && !raw.is_empty()
+            && (raw.len() - start) as u64 <= length - reading.taken.get()
+        {
+            // All of it is body: the buffer itself is handed out.
+            reading.raw_at.set(0);
+            let taken = reading.taken.get() + (raw.len() - start) as u64;
+            reading.taken.set(taken);
+            reading.ended.set(taken == length);
+            let end = raw.len();
+            return Ok(Some(Chunk { bytes: raw, start, end, spares: &self.local.spares }));
+        }
+        let done = self.piece_of(&raw[start..]);
+        if let Ok((_, taken)) = &done {
+            reading.raw_at.set(start + taken);
+        }
+        reading.raw.set(raw);
+        done.map(|(piece, _)| piece)
+    }
+
+    /// Body bytes at the start of `source`, copied, and how much of it was used.
+    fn piece_of(&self, source: &[u8]) -> Result<(Option<Chunk<'_>>, usize), Refusal> {
+        let reading = &self.reading;
+        let mut used = 0;
+        let (start, end) = match self.head.body {
+            Body::None => return Ok((None, 0)),
+            Body::Length(length) => {
+                let left = length - reading.taken.get();
+                let count = left.min(source.len() as u64) as usize;
+                reading.ended.set(left == count as u64);
+                used = count;
+                (0, count)
+            }
+            Body::Chunked => {
+                let mut chunked = reading.chunked.borrow_mut();
+                let Some(decoder) = chunked.as_deref_mut() else { return Ok((None, 0)) };
+                loop {
+                    match decoder.decode(&source[used..])? {
+                        Step::Data { start, end } => {
+                            let span = (used + start, used + end);
+                            used += end;
+                            break span;
+                        }
+                        Step::More { taken } => {
+                            used += taken;
+                            if taken == 0 || used == source.len() {
+                                return Ok((None, used));
+                            }
+                        }
+                        Step::End { taken } => {
+                            reading.ended.set(true);
+                            return Ok((None, used + taken));
+                        }
+                    }
+                }
+            }
+        };
+        if start == end {
+            return Ok((None, used));
+        }
+        reading.taken.set(reading.taken.get() + (end - start) as u64);
+        let mut bytes = self.local.spares.take();
+        bytes.extend_from_slice(&source[start..end]);
+        let spares = &self.local.spares;
+        Ok((Some(Chunk { end: bytes.len(), bytes, start: 0, spares }), used))
+    }
+
+    fn check_length(&self, bytes_max: u64) -> Result<()> {
+        match self.head.body {
+            Body::Length(length) if length > bytes_max => Err(self.too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        self.local.counters.add(Count::RefusedBody, 1);
+        self.close.set(true);
+        Error::new(413, "the body is too large")
+    }
+
+    fn lost(&self, status: u16, reason: &'static str) -> Error {
+        self.local.counters.add(Count::RefusedBody, 1);
+        self.reading.broken.set(true);
+        self.close.set(true);
+        Error::new(status, reason)
+    }
+}
+
+/// Cancels its alarm when the read is dropped.
+struct Timed<'a> {
+    core: &'a Core,
+    alarm: Alarm,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.alarm.cancel(&self.core.local);
+    }
+}
+
+fn broken() -> Error {
+    Error::bad_request("the body cannot be read")
+}

@@ -1,0 +1,249 @@
+//! One request and its answer, behind every `Ctx` of it: reused from request to request, and kept
+//! by the shard while a connection idles.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+use super::body::Reading;
+use super::ctx::ReplyHead;
+use super::router::Params;
+use super::upgrade::Upgrade;
+use crate::base::arena::Arena;
+use crate::base::wire::Wire;
+use crate::error::Error;
+use crate::http::head::Head;
+use crate::limits::{ARENA_BYTES_FIRST, ARENA_BYTES_KEEP_MAX, BUFFER_BYTES_KEEP_MAX};
+use crate::shard::Local;
+
+/// Everything about one request. Never changes threads.
+pub(crate) struct Core {
+    pub(crate) local: Rc<Local>,
+    pub(crate) arena: Arena,
+    /// Bytes as they came; the head begins at `base`. Nobody changes it while a request runs, so
+    /// what borrows from it stays valid.
+    pub(crate) buf: Vec<u8>,
+    pub(crate) base: usize,
+    pub(crate) head: Head,
+    pub(crate) params: Params,
+    pub(crate) route: Option<Rc<RouteInfo>>,
+    /// The value of Allow, for a 405 or the answer to OPTIONS.
+    pub(crate) allow: Option<String>,
+    pub(crate) wire: Option<Rc<Wire>>,
+    pub(crate) received_ns: u64,
+    pub(crate) date: Cell<[u8; 29]>,
+    pub(crate) reading: Reading,
+    /// A body that did not come with its head.
+    pub(crate) late_body: OnceCell<Vec<u8>>,
+
+    pub(crate) status: Cell<u16>,
+    pub(crate) mime: Cell<&'static str>,
+    /// Field lines of the answer, each with its CRLF.
+    pub(crate) fields: Cell<Vec<u8>>,
+    pub(crate) body: Cell<Vec<u8>>,
+    pub(crate) phase: Cell<Phase>,
+    /// The connection ends with this answer.
+    pub(crate) close: Cell<bool>,
+    /// A field that must not be sent was set.
+    pub(crate) bad_field: Cell<bool>,
+    pub(crate) on_head: RefCell<Vec<Box<dyn FnOnce(&ReplyHead<'_>)>>>,
+    pub(crate) upgrade: Cell<Option<Upgrade>>,
+}
+
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing is decided.
+    Open,
+    /// Whole, waiting to be encoded.
+    Answered,
+    /// The head has left.
+    Streaming,
+    /// The head and the whole body have left.
+    Finished,
+}
+
+/// What a route knows of itself.
+pub(crate) struct RouteInfo {
+    pub(crate) pattern: Box<str>,
+    pub(crate) names: Box<[Box<str>]>,
+}
+
+impl Core {
+    pub(crate) fn new(local: Rc<Local>) -> Core {
+        Core {
+            local,
+            arena: Arena::with_capacity(ARENA_BYTES_FIRST),
+            buf: Vec::new(),
+            base: 0,
+            head: Head::default(),
+            params: Params::default(),
+            route: None,
+            allow: None,
+            wire: None,
+            received_ns: 0,
+            date: Cell::new([b' '; 29]),
+            reading: Reading::default(),
+            late_body: OnceCell::new(),
+            status: Cell::new(200),
+            mime: Cell::new(""),
+            fields: Cell::default(),
+            body: Cell::default(),
+            phase: Cell::new(Phase::Open),
+            close: Cell::new(false),
+            bad_field: Cell::new(false),
+            on_head: RefCell::default(),
+            upgrade: Cell::new(None),
+        }
+    }
+
+    /// The bytes of the head and what follows it.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buf[self.base..]
+    }
+
+    #[inline]
+    pub(crate) fn wire(&self) -> &Wire {
+        self.wire.as_deref().expect("a core in use has a wire")
+    }
+
+    #[inline]
+    pub(crate) fn with_body<T>(&self, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        change_in(&self.body, change)
+    }
+
+    #[inline]
+    pub(crate) fn with_fields<T>(&self, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        change_in(&self.fields, change)
+    }
+
+    /// Takes back what was answered so far: an error does not inherit the headers of the success
+    /// that it prevented.
+    pub(crate) fn unanswer(&self) {
+        self.status.set(200);
+        self.mime.set("");
+        self.with_fields(Vec::clear);
+        self.with_body(Vec::clear);
+        self.bad_field.set(false);
+        if self.phase.get() == Phase::Answered {
+            self.phase.set(Phase::Open);
+        }
+    }
+
+    /// A plain-text answer to an error.
+    pub(crate) fn answer_error(&self, error: &Error) {
+        self.unanswer();
+        self.status.set(error.status());
+        self.mime.set(TEXT);
+        for (name, value) in error.fields() {
+            self.set_field(name, value, false);
+        }
+        self.with_body(|body| body.extend_from_slice(error.message().as_bytes()));
+        self.phase.set(Phase::Answered);
+    }
+
+    /// Writes a field of the answer; one that would break the framing marks the answer as bad.
+    pub(crate) fn set_field(&self, name: &str, value: &str, add: bool) {
+        let framing = ["content-length", "transfer-encoding", "date"];
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if !crate::http::encode::field_is_clean(name, value) || framing.into_iter().any(is) {
+            tracing::error!(name, "a handler set a header field that cannot be sent");
+            self.bad_field.set(true);
+            return;
+        }
+        if is("connection") {
+            self.close.set(self.close.get() || value.eq_ignore_ascii_case("close"));
+            return;
+        }
+        if is("content-type") {
+            self.mime.set("");
+        }
+        self.with_fields(|fields| {
+            if !add && !fields.is_empty() {
+                remove_field(fields, name);
+            }
+            fields.reserve(name.len() + value.len() + 4);
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": ");
+            fields.extend_from_slice(value.as_bytes());
+            fields.extend_from_slice(b"\r\n");
+        });
+    }
+
+    /// Whether a field of that name is set.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        self.with_fields(|fields| lines(fields).any(|line| is_named(line, name)))
+    }
+
+    /// Ready for the next request of the connection; buffers and arena stay.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.local.counters.raise(
+            crate::base::counters::Count::ArenaBytes,
+            self.arena.bytes_held() as u64,
+        );
+        self.arena.reset(ARENA_BYTES_KEEP_MAX);
+        self.route = None;
+        if self.allow.is_some() {
+            self.allow = None;
+        }
+        self.reading.reset(&self.local.spares);
+        if let Some(late) = self.late_body.take() {
+            self.local.spares.give(late);
+        }
+        self.status.set(200);
+        self.mime.set("");
+        keep_small(self.fields.get_mut());
+        keep_small(self.body.get_mut());
+        self.phase.set(Phase::Open);
+        self.close.set(false);
+        self.bad_field.set(false);
+        self.on_head.get_mut().clear();
+        self.upgrade.set(None);
+    }
+}
+
+/// What `text` answers with.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
+#[inline]
+fn change_in<T>(cell: &Cell<Vec<u8>>, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut bytes = cell.take();
+    let value = change(&mut bytes);
+    cell.set(bytes);
+    value
+}
+
+#[inline]
+fn keep_small(bytes: &mut Vec<u8>) {
+    if bytes.capacity() > BUFFER_BYTES_KEEP_MAX {
+        *bytes = Vec::new();
+    } else {
+        bytes.clear();
+    }
+}
+
+fn lines(fields: &[u8]) -> impl Iterator<Item = &[u8]> {
+    fields.split_inclusive(|byte| *byte == b'\n')
+}
+
+fn is_named(line: &[u8], name: &str) -> bool {
+    line.len() > name.len()
+        && line[name.len()] == b':'
+        && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+}
+
+fn remove_field(fields: &mut Vec<u8>, name: &str) {
+    let mut at = 0;
+    while at < fields.len() {
+        let len = fields[at..].iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if len == 0 {
+            return;
+        }
+        if is_named(&fields[at..at + len], name) {
+            fields.drain(at..at + len);
+        } else {
+            at += len;
+        }
+    }
+}

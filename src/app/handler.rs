@@ -1,0 +1,57 @@
+//! The one shape of a handler, and how its type is erased: into the request's arena.
+
+use super::ctx::Ctx;
+use super::next::Next;
+use super::reply::Reply;
+use crate::base::arena::Placed;
+use crate::error::Result;
+
+/// Answers requests: `async fn name(cx: &Ctx<S>) -> Result<Reply>`, or `async |cx| ...`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot answer a request",
+    label = "not a handler of `App<{S}>`",
+    note = "a handler is `async fn name(cx: &Ctx<{S}>) -> Result<Reply>` or `async |cx| ...`: check `async`, the `&`, the return type"
+)]
+pub trait Handler<S>: AsyncFn(&Ctx<S>) -> Result<Reply> + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<S, F: AsyncFn(&Ctx<S>) -> Result<Reply> + 'static> Handler<S> for F {}
+
+/// Stands around handlers: `async fn name(cx: &Ctx<S>, next: Next<'_>) -> Result<Reply>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no middleware",
+    label = "not a middleware of `App<{S}>`",
+    note = "a middleware is `async fn name(cx: &Ctx<{S}>, next: Next<'_>) -> Result<Reply>`: check `async`, the `&`, the return type"
+)]
+pub trait Middleware<S>: AsyncFn(&Ctx<S>, Next<'_>) -> Result<Reply> + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<S, F: AsyncFn(&Ctx<S>, Next<'_>) -> Result<Reply> + 'static> Middleware<S> for F {}
+
+/// A handler whose type is forgotten.
+pub(crate) trait Endpoint<S> {
+    fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>>;
+}
+
+/// A middleware whose type is forgotten.
+pub(crate) trait Layer<S> {
+    fn call<'a>(&'a self, cx: &'a Ctx<S>, next: Next<'a>) -> Placed<'a, Result<Reply>>;
+}
+
+pub(crate) struct End<F>(pub(crate) F);
+
+impl<S: 'static, F: Handler<S>> Endpoint<S> for End<F> {
+    #[inline]
+    fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>> {
+        cx.core.arena.place(|| (self.0)(cx))
+    }
+}
+
+pub(crate) struct Around<F>(pub(crate) F);
+
+impl<S: 'static, F: Middleware<S>> Layer<S> for Around<F> {
+    #[inline]
+    fn call<'a>(&'a self, cx: &'a Ctx<S>, next: Next<'a>) -> Placed<'a, Result<Reply>> {
+        cx.core.arena.place(|| (self.0)(cx, next))
+    }
+}

@@ -1,0 +1,196 @@
+//! All that crosses between shards, and from the server to a shard: one closed list.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crate::base::counters::{Count, Stats};
+use crate::shard::Local;
+use crate::shard::inbox::Inbox;
+use crate::shard::mesh::Mesh;
+
+/// A message for a shard.
+pub(crate) enum Message {
+    /// Answer with the counters.
+    Stats(Sender<Stats>),
+    /// Answer at once: how long is the way?
+    Ping(Sender<()>),
+}
+
+/// What the server says to a shard from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    Serve,
+    Drain,
+    End,
+}
+
+/// Where the orders of one shard lie, and messages from threads that are no shards.
+pub(crate) struct Post {
+    order: Mutex<Order>,
+    messages: Mutex<VecDeque<Message>>,
+    listeners: Mutex<Vec<TcpListener>>,
+    inbox: &'static Inbox,
+}
+
+impl Post {
+    pub(crate) fn new(inbox: &'static Inbox) -> Post {
+        Post {
+            order: Mutex::new(Order::Serve),
+            messages: Mutex::default(),
+            listeners: Mutex::default(),
+            inbox,
+        }
+    }
+
+    /// Raises the order; it never goes back.
+    pub(crate) fn order(&self, order: Order) {
+        let mut current = lock(&self.order);
+        *current = (*current).max(order);
+        drop(current);
+        self.inbox.notify();
+    }
+
+    pub(crate) fn current(&self) -> Order {
+        *lock(&self.order)
+    }
+
+    /// Leaves a message; false if too many wait already.
+    pub(crate) fn leave(&self, message: Message) -> bool {
+        let mut messages = lock(&self.messages);
+        if messages.len() >= POSTED_MAX {
+            return false;
+        }
+        messages.push_back(message);
+        drop(messages);
+        self.inbox.notify();
+        true
+    }
+
+    /// Every shard is built: it may serve.
+    pub(crate) fn hand_over(&self, listeners: Vec<TcpListener>) {
+        lock(&self.listeners).extend(listeners);
+        self.inbox.notify();
+    }
+
+    pub(crate) fn take_listeners(&self) -> Vec<TcpListener> {
+        std::mem::take(&mut lock(&self.listeners))
+    }
+
+    pub(crate) fn take(&self) -> VecDeque<Message> {
+        std::mem::take(&mut lock(&self.messages))
+    }
+}
+
+/// Acts on a message, on the shard that it came to.
+pub(crate) fn deliver(local: &Local, message: Message) {
+    local.counters.add(Count::MeshReceived, 1);
+    match message {
+        Message::Stats(reply) => reply.send(local.counters.snapshot()),
+        Message::Ping(reply) => reply.send(()),
+    }
+}
+
+thread_local! {
+    /// The mesh of the shard that this thread is.
+    static MESH: RefCell<Option<Rc<Mesh<Message>>>> = const { RefCell::new(None) };
+}
+
+/// Makes `mesh` that of this thread; none when the shard ends.
+pub(crate) fn enter(mesh: Option<Rc<Mesh<Message>>>) {
+    MESH.set(mesh);
+}
+
+/// Sends to another shard; false if its queue is full, which is counted.
+pub(crate) fn send(local: &Local, to: usize, message: Message) -> bool {
+    let mesh = MESH.with_borrow(Clone::clone);
+    let sent = mesh.is_some_and(|mesh| mesh.send(to, message).is_ok());
+    local.counters.add(if sent { Count::MeshSent } else { Count::MeshFull }, 1);
+    sent
+}
+
+/// The counters of every shard, this one's included, in the order of their ids. A shard whose
+/// queue is full, or that ends meanwhile, is left out.
+pub(crate) async fn stats(local: &Rc<Local>) -> Vec<Stats> {
+    let count = MESH.with_borrow(|mesh| mesh.as_ref().map_or(1, |mesh| mesh.count()));
+    let mut waiting = Vec::new();
+    for to in (0..count).filter(|to| *to != local.id) {
+        let (sender, receiver) = oneshot();
+        if send(local, to, Message::Stats(sender)) {
+            waiting.push((to, receiver));
+        }
+    }
+    let mut all = vec![(local.id, local.counters.snapshot())];
+    for (to, receiver) in waiting {
+        if let Some(stats) = receiver.receive().await {
+            all.push((to, stats));
+        }
+    }
+    all.sort_by_key(|(id, _)| *id);
+    all.into_iter().map(|(_, stats)| stats).collect()
+}
+
+/// The way to another shard and back. False if it is not there, or its queue is full.
+pub(crate) async fn ping(local: &Local, to: usize) -> bool {
+    let (sender, receiver) = oneshot();
+    send(local, to, Message::Ping(sender)) && receiver.receive().await.is_some()
+}
+
+/// A value on its way between threads.
+pub(crate) fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
+    let cell = Arc::new(Mutex::new(Parcel { value: None, closed: false, waker: None }));
+    (Sender(cell.clone()), Receiver(cell))
+}
+
+pub(crate) struct Sender<T>(Arc<Mutex<Parcel<T>>>);
+pub(crate) struct Receiver<T>(Arc<Mutex<Parcel<T>>>);
+
+struct Parcel<T> {
+    value: Option<T>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn send(self, value: T) {
+        lock(&self.0).value = Some(value);
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut parcel = lock(&self.0);
+        parcel.closed = true;
+        let waker = parcel.waker.take();
+        drop(parcel);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The value; none if the sender was dropped without one.
+    pub(crate) async fn receive(self) -> Option<T> {
+        poll_fn(|cx| {
+            let mut parcel = lock(&self.0);
+            if parcel.closed {
+                return Poll::Ready(parcel.value.take());
+            }
+            parcel.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Messages from outside that wait at one shard.
+const POSTED_MAX: usize = 64;

@@ -1,0 +1,14 @@
+//! The meeting place: from bytes to a handler and back.
+
+pub(crate) mod body;
+pub(crate) mod builder;
+pub(crate) mod conn;
+pub(crate) mod core;
+pub(crate) mod ctx;
+pub(crate) mod handler;
+pub(crate) mod mailbox;
+pub(crate) mod next;
+pub(crate) mod reply;
+pub(crate) mod router;
+pub(crate) mod site;
+pub(crate) mod upgrade;

@@ -1,0 +1,120 @@
+//! Answers: the token that a handler returns, and the writer of a streamed one.
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+
+use super::core::{Core, Phase};
+use super::ctx::ReplyHead;
+use crate::error::{Error, Result};
+use crate::http::encode::{self, Length, Persist};
+use crate::http::head::Method;
+
+/// Says that the context holds an answer. It has no size, and does not leave its thread.
+#[must_use = "a handler returns its reply"]
+#[derive(Debug)]
+pub struct Reply(PhantomData<*const ()>);
+
+impl Reply {
+    pub(crate) fn new() -> Reply {
+        Reply(PhantomData)
+    }
+}
+
+/// The body of a streamed answer: see [`Ctx::stream`](crate::Ctx::stream).
+///
+/// Dropped before `finish`, it cuts the connection, so that the client cannot take half an answer
+/// for a whole one.
+#[must_use = "a stream ends with `finish`"]
+pub struct Stream<'a> {
+    core: &'a Core,
+    chunked: bool,
+    silent: bool,
+}
+
+impl<'a> Stream<'a> {
+    pub(crate) fn begin(core: &'a Core, mime: &'static str) -> Result<Stream<'a>> {
+        if !core.has_field("content-type") {
+            core.mime.set(mime);
+        }
+        let silent = core.head.method == Method::Head || is_bodiless(core.status.get());
+        let chunked = core.head.minor == 1;
+        write_head(core, if chunked { Length::Chunked } else { Length::Close });
+        if core.bad_field.get() {
+            return Err(Error::from("a header field cannot be sent"));
+        }
+        core.phase.set(Phase::Streaming);
+        Ok(Stream { core, chunked, silent })
+    }
+
+    /// Sends bytes, after waiting while more than 64 KiB are unsent.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let wire = self.core.wire();
+        poll_fn(|cx| wire.poll_writable(cx)).await;
+        if wire.is_dead() {
+            return Err(Error::from("the client is gone"));
+        }
+        let bytes = bytes.as_ref();
+        if self.silent || bytes.is_empty() {
+            return Ok(());
+        }
+        wire.write(|out| {
+            if self.chunked {
+                encode::chunk(out, bytes);
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the body.
+    pub async fn finish(self) -> Result<Reply> {
+        if self.chunked && !self.silent {
+            self.core.wire().write(encode::last_chunk);
+        }
+        if !self.chunked {
+            self.core.close.set(true);
+        }
+        self.core.phase.set(Phase::Finished);
+        Ok(Reply::new())
+    }
+}
+
+/// Runs what waits for the head, then writes it. Nothing is written if a field cannot be sent.
+#[inline]
+pub(crate) fn write_head(core: &Core, length: Length) {
+    run_on_head(core);
+    if core.bad_field.get() {
+        return;
+    }
+    if let Length::Close = length {
+        core.close.set(true);
+    }
+    let persist = match (core.close.get(), core.head.minor) {
+        (true, _) => Persist::Close,
+        (false, 0) => Persist::KeepAlive,
+        (false, _) => Persist::Default,
+    };
+    let length = if is_bodiless(core.status.get()) { Length::None } else { length };
+    let date = core.date.get();
+    core.with_fields(|fields| {
+        core.wire().write(|out| {
+            let mime = core.mime.get();
+            encode::answer_head(out, core.status.get(), mime, fields, length, persist, &date);
+        });
+    });
+}
+
+#[inline]
+pub(crate) fn run_on_head(core: &Core) {
+    // Each runs unborrowed: it may add others.
+    while let Some(f) = core.on_head.borrow_mut().pop() {
+        f(&ReplyHead(core));
+    }
+}
+
+/// RFC 9110 section 6.4.1: answers that never have a body.
+#[inline]
+pub(crate) fn is_bodiless(status: u16) -> bool {
+    status < 200 || status == 204 || status == 304
+}

@@ -1,0 +1,217 @@
+//! An application as one shard serves it: built, its types forgotten, shared by its connections.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use super::core::{Core, Phase, RouteInfo};
+use super::ctx::Ctx;
+use super::handler::{Endpoint, Layer};
+use super::next::run_chain;
+use super::reply::Reply;
+use super::router::{Found, Router};
+use crate::base::arena::Placed;
+use crate::base::counters::Count;
+use crate::error::{Error, Result};
+use crate::http::date::DateCache;
+use crate::http::head::{HeadLimits, Refusal};
+use crate::limits::SPARES_MAX;
+use crate::shard::Local;
+
+/// What one shard needs to serve one application.
+pub(crate) struct Site {
+    pub(crate) local: Rc<Local>,
+    pub(crate) serve: Box<dyn Serve>,
+    pub(crate) head_limits: HeadLimits,
+    date: RefCell<DateCache>,
+    cores: RefCell<Vec<Rc<Core>>>,
+}
+
+/// An application whose state type is forgotten.
+pub(crate) trait Serve {
+    /// Finds out what is to answer.
+    fn route(&self, core: &mut Core) -> Target;
+    /// Answers it; errors are answered too.
+    fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()>;
+    /// What runs when every connection has ended, last added first.
+    fn take_on_stop(&self) -> Vec<OnStop>;
+    /// Each route as `METHOD /pattern`.
+    fn routes(&self) -> Vec<String>;
+}
+
+pub(crate) type OnStop = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A route by its index, or what stands in for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Route(u32),
+    Fallback,
+}
+
+/// One application of one shard.
+pub(crate) struct Shared<S> {
+    pub(crate) state: Rc<S>,
+    pub(crate) layers: Vec<Box<dyn Layer<S>>>,
+    pub(crate) router: Router<Way<S>>,
+    pub(crate) fallback: Box<dyn Endpoint<S>>,
+    pub(crate) on_error: Option<OnError<S>>,
+    pub(crate) log_error: Option<LogError<S>>,
+    pub(crate) on_stop: RefCell<Vec<OnStop>>,
+}
+
+pub(crate) type OnError<S> = Box<dyn Fn(&Ctx<S>, &Error) -> Result<Reply>>;
+pub(crate) type LogError<S> = Box<dyn Fn(&Ctx<S>, &Error)>;
+
+/// What a route leads to.
+pub(crate) struct Way<S> {
+    pub(crate) id: u32,
+    pub(crate) info: Rc<RouteInfo>,
+    pub(crate) end: Box<dyn Endpoint<S>>,
+}
+
+impl Site {
+    pub(crate) fn new(local: Rc<Local>, serve: Box<dyn Serve>) -> Site {
+        let head_limits = HeadLimits {
+            target_bytes_max: local.limits.target_bytes_max,
+            head_bytes_max: local.limits.head_bytes_max,
+            fields_max: local.limits.fields_max,
+        };
+        Site { local, serve, head_limits, date: RefCell::default(), cores: RefCell::default() }
+    }
+
+    /// A core for a request that has arrived.
+    #[inline]
+    pub(crate) fn take_core(&self) -> Rc<Core> {
+        let kept = self.cores.borrow_mut().pop();
+        kept.unwrap_or_else(|| Rc::new(Core::new(self.local.clone())))
+    }
+
+    /// Keeps a core, unless something the handler forgot still holds it.
+    #[inline]
+    pub(crate) fn give_core(&self, mut core: Rc<Core>) {
+        let mut cores = self.cores.borrow_mut();
+        if cores.len() < SPARES_MAX && Rc::get_mut(&mut core).is_some() {
+            cores.push(core);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn date(&self) -> [u8; 29] {
+        *self.date.borrow_mut().at(self.local.clock.unix_secs())
+    }
+
+    /// The whole answer to a request that is none.
+    pub(crate) fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::http::encode::refusal(&mut out, refusal, &self.date());
+        out
+    }
+}
+
+impl<S: 'static> Serve for Shared<S> {
+    #[inline]
+    fn route(&self, core: &mut Core) -> Target {
+        let bytes = &core.buf[core.base..];
+        let method = core.head.method_name.text(bytes);
+        let path = core.head.path.text(bytes);
+        match self.router.find(method, path, &mut core.params) {
+            Found::Route(route) => {
+                core.route = Some(route.value.info.clone());
+                Target::Route(route.value.id)
+            }
+            Found::WrongMethod(allow) | Found::Options(allow) => {
+                core.allow = Some(allow);
+                Target::Fallback
+            }
+            Found::None => Target::Fallback,
+        }
+    }
+
+    #[inline]
+    fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()> {
+        let end = match target {
+            Target::Route(id) => &*self.router.value(id).end,
+            Target::Fallback if core.allow.is_some() || core.head.path.len() == 1 => &Missing,
+            Target::Fallback => &*self.fallback,
+        };
+        core.arena.place(move || async move {
+            let cx = Ctx { core: core.clone(), state: self.state.clone() };
+            let result = run_chain(&cx, self, &self.layers, end).await;
+            let _ = self.settle(&cx, result);
+        })
+    }
+
+    fn take_on_stop(&self) -> Vec<OnStop> {
+        self.on_stop.take()
+    }
+
+    fn routes(&self) -> Vec<String> {
+        self.router.routes().map(|it| format!("{} {}", it.method, it.pattern)).collect()
+    }
+}
+
+impl<S: 'static> Shared<S> {
+    /// Turns what a handler returned into an answer.
+    #[inline]
+    pub(crate) fn settle(&self, cx: &Ctx<S>, result: Result<Reply>) -> Reply {
+        let core = &*cx.core;
+        let error = match result {
+            Ok(reply) if core.phase.get() != Phase::Open && !core.bad_field.get() => return reply,
+            Ok(_) if core.bad_field.get() => Error::from("a header field cannot be sent"),
+            Ok(_) => Error::from("the reply is that of another request, or of none"),
+            Err(error) => error,
+        };
+        self.answer_error(cx, &error)
+    }
+
+    #[cold]
+    fn answer_error(&self, cx: &Ctx<S>, error: &Error) -> Reply {
+        let core = &*cx.core;
+        if error.status() >= 500 {
+            core.local.counters.add(Count::Errors, 1);
+        }
+        match &self.log_error {
+            Some(log) => log(cx, error),
+            None if error.status() >= 500 => {
+                tracing::error!(method = cx.method(), path = cx.path(), "{error}");
+            }
+            None => tracing::debug!(method = cx.method(), path = cx.path(), "{error}"),
+        }
+        if matches!(core.phase.get(), Phase::Streaming | Phase::Finished) {
+            return Reply::new(); // the head has left: the connection is cut instead
+        }
+        core.unanswer();
+        if let Some(on_error) = &self.on_error {
+            core.status.set(error.status());
+            for (name, value) in error.fields() {
+                core.set_field(name, value, false);
+            }
+            match on_error(cx, error) {
+                Ok(reply) if core.phase.get() != Phase::Open => return reply,
+                Ok(_) => {}
+                Err(second) => tracing::error!("on_error failed: {second}"),
+            }
+        }
+        core.answer_error(error);
+        Reply::new()
+    }
+}
+
+/// 404, 405 with Allow, and OPTIONS where no route answers it.
+pub(crate) struct Missing;
+
+impl<S: 'static> Endpoint<S> for Missing {
+    fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>> {
+        cx.core.arena.place(move || async move {
+            match &cx.core.allow {
+                Some(allow) if cx.method() == "OPTIONS" => cx.set_header("allow", allow).empty(),
+                Some(allow) => {
+                    Err(Error::new(405, "method not allowed").set("allow", allow.clone()))
+                }
+                None if cx.path() == "*" => cx.empty(), // OPTIONS * (RFC 9110 section 9.3.7)
+                None => Err(Error::not_found()),
+            }
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! The ground floor: what every other floor stands on. No I/O, no HTTP.
+
+pub(crate) mod arena;
+pub(crate) mod clock;
+pub(crate) mod counters;
+pub(crate) mod spares;
+pub(crate) mod wheel;
+pub(crate) mod wire;

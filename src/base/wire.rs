@@ -1,0 +1,294 @@
+//! Both ends of one connection's bytes: the driver (or a test) puts received bytes in and takes
+//! written ones out; the connection's task does the opposite. It has never seen a socket.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::base::spares::Spares;
+use crate::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX};
+
+/// One connection's bytes in both directions.
+pub(crate) struct Wire {
+    slot: u32,
+    /// The socket's descriptor, -1 in memory: for those who may ask the kernel about it.
+    fd: i32,
+    inbox: Cell<Vec<u8>>,
+    outbox: Cell<Vec<u8>>,
+    /// Bytes lent to the kernel and not yet sent.
+    sending: Cell<usize>,
+    eof: Cell<bool>,
+    dead: Cell<bool>,
+    close: Cell<Close>,
+    /// Set while the slot is in `dirty`.
+    marked: Cell<bool>,
+    reader: Cell<Option<Waker>>,
+    writer: Cell<Option<Waker>>,
+    dirty: Rc<Dirty>,
+    spares: Rc<Spares>,
+}
+
+/// Slots of wires with something for the driver to do: bytes to send, a pause to end, a close.
+#[derive(Default)]
+pub(crate) struct Dirty(RefCell<Vec<u32>>);
+
+/// How the connection's task wants its connection to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Not at all.
+    Open,
+    /// Send what is written, then FIN, then wait a while for the peer's (RFC 9112 section 9.6).
+    Staged,
+    /// At once; what is unsent is lost.
+    Abort,
+}
+
+/// What the peer has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Bytes are in the inbox.
+    Bytes,
+    /// The peer has sent its last byte; it may still read.
+    Eof,
+    /// Reset or broken: nothing goes either way.
+    Dead,
+}
+
+impl Wire {
+    pub(crate) fn new(slot: u32, fd: i32, dirty: Rc<Dirty>, spares: Rc<Spares>) -> Wire {
+        Wire {
+            slot,
+            fd,
+            inbox: Cell::default(),
+            outbox: Cell::default(),
+            sending: Cell::new(0),
+            eof: Cell::new(false),
+            dead: Cell::new(false),
+            close: Cell::new(Close::Open),
+            marked: Cell::new(false),
+            reader: Cell::new(None),
+            writer: Cell::new(None),
+            dirty,
+            spares,
+        }
+    }
+
+    // The connection's side.
+
+    /// Ready when there is more to read than `seen` bytes, or never will be.
+    #[inline]
+    pub(crate) fn poll_input(&self, seen: usize, cx: &mut Context<'_>) -> Poll<Input> {
+        match self.input(seen) {
+            Some(input) => Poll::Ready(input),
+            None => {
+                self.reader.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The same, without waiting.
+    #[inline]
+    pub(crate) fn input(&self, seen: usize) -> Option<Input> {
+        if self.dead.get() {
+            Some(Input::Dead)
+        } else if self.unread() > seen {
+            Some(Input::Bytes)
+        } else if self.eof.get() {
+            Some(Input::Eof)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes received and not yet taken.
+    #[inline]
+    pub(crate) fn unread(&self) -> usize {
+        peek(&self.inbox, Vec::len)
+    }
+
+    /// Takes all received bytes, behind those of `into`.
+    #[inline]
+    pub(crate) fn take_into(&self, into: &mut Vec<u8>) {
+        let bytes = self.inbox.take();
+        let paused = bytes.len() >= INBOX_BYTES_MAX;
+        if into.is_empty() {
+            self.spares.give(std::mem::replace(into, bytes));
+        } else {
+            into.extend_from_slice(&bytes);
+            self.spares.give(bytes);
+        }
+        if paused {
+            self.mark(); // the driver's receive may be paused
+        }
+    }
+
+    /// Gives back the first bytes of something that is not whole yet, in a buffer of their size.
+    pub(crate) fn put_back(&self, bytes: &[u8]) {
+        let later = self.inbox.take();
+        let mut all = Vec::with_capacity(bytes.len() + later.len());
+        all.extend_from_slice(bytes);
+        all.extend_from_slice(&later);
+        self.spares.give(later);
+        self.inbox.set(all);
+    }
+
+    /// Appends to what leaves next.
+    #[inline]
+    pub(crate) fn write<T>(&self, fill: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut out = self.outbox.take();
+        if out.capacity() == 0 {
+            out = self.spares.take();
+        }
+        let value = fill(&mut out);
+        let any = !out.is_empty();
+        self.outbox.set(out);
+        if any {
+            self.mark();
+        }
+        value
+    }
+
+    /// Bytes written that the kernel has not taken over.
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        self.sending.get() + peek(&self.outbox, Vec::len)
+    }
+
+    /// Ready when a writer may go on: little is unsent, or nothing ever will be.
+    #[inline]
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_unsent(cx, OUTBOX_BYTES_MAX)
+    }
+
+    /// Ready when at most `bytes_max` are unsent, or the wire is dead.
+    pub(crate) fn poll_unsent(&self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<()> {
+        if self.dead.get() || self.unsent() <= bytes_max {
+            return Poll::Ready(());
+        }
+        self.writer.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Ends the connection. The first word counts, but for an abort.
+    pub(crate) fn close(&self, how: Close) {
+        if self.close.get() == Close::Open || how == Close::Abort {
+            self.close.set(how);
+            self.mark();
+        }
+    }
+
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    #[inline]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.get()
+    }
+
+    // The driver's side.
+
+    /// Received bytes, copied in: a provided buffer does not outlive its turn.
+    #[inline]
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        let mut inbox = self.inbox.take();
+        if inbox.capacity() == 0 {
+            inbox = self.spares.take();
+        }
+        inbox.extend_from_slice(bytes);
+        self.inbox.set(inbox);
+        wake(&self.reader);
+    }
+
+    /// The peer's FIN.
+    pub(crate) fn push_eof(&self) {
+        self.eof.set(true);
+        wake(&self.reader);
+    }
+
+    /// Broken: what waits is woken and finds it dead.
+    pub(crate) fn kill(&self) {
+        self.dead.set(true);
+        self.spares.give(self.outbox.take());
+        self.sending.set(0);
+        wake(&self.reader);
+        wake(&self.writer);
+    }
+
+    /// What is to be sent next; counts as sending until `sent`.
+    #[inline]
+    pub(crate) fn take_outbox(&self) -> Option<Vec<u8>> {
+        let out = self.outbox.take();
+        if out.is_empty() {
+            self.outbox.set(out);
+            return None;
+        }
+        self.sending.set(self.sending.get() + out.len());
+        Some(out)
+    }
+
+    /// The kernel has taken over so many bytes.
+    #[inline]
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sending.set(self.sending.get().saturating_sub(bytes));
+        if self.unsent() <= OUTBOX_BYTES_MAX {
+            wake(&self.writer);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_output(&self) -> bool {
+        peek(&self.outbox, |out| !out.is_empty())
+    }
+
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.get() > 0
+    }
+
+    pub(crate) fn is_eof(&self) -> bool {
+        self.eof.get()
+    }
+
+    #[inline]
+    pub(crate) fn closing(&self) -> Close {
+        self.close.get()
+    }
+
+    /// The driver has looked at it.
+    #[inline]
+    pub(crate) fn unmark(&self) {
+        self.marked.set(false);
+    }
+
+    #[inline]
+    fn mark(&self) {
+        if !self.marked.replace(true) {
+            self.dirty.0.borrow_mut().push(self.slot);
+        }
+    }
+}
+
+impl Dirty {
+    /// Moves the marked slots out, oldest first.
+    #[inline]
+    pub(crate) fn take_into(&self, slots: &mut Vec<u32>) {
+        slots.append(&mut self.0.borrow_mut());
+    }
+}
+
+#[inline]
+fn wake(waker: &Cell<Option<Waker>>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+#[inline]
+fn peek<T>(cell: &Cell<Vec<u8>>, look: impl FnOnce(&Vec<u8>) -> T) -> T {
+    let bytes = cell.take();
+    let seen = look(&bytes);
+    cell.set(bytes);
+    seen
+}

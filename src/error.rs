@@ -1,0 +1,152 @@
+//! One error for handlers: a status, a message for the client, a cause for the log.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What handlers, middleware and the server return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request cannot be answered as asked: 8 bytes, made from anything that `?` can turn
+/// into a boxed error (then it is a 500 whose cause is logged and never shown).
+///
+/// It is not a `std::error::Error` and not `Send`: see [`Error::into_std`].
+///
+/// ```
+/// use soloist::{Error, Result};
+/// fn port(text: &str) -> Result<u16> {
+///     if text.is_empty() {
+///         return Err(Error::bad_request("port: empty"));
+///     }
+///     Ok(text.parse::<u16>()?) // any error: 500, the cause goes to the log
+/// }
+/// assert_eq!(port("").unwrap_err().status(), 400);
+/// assert_eq!(port("x").unwrap_err().status(), 500);
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    status: u16,
+    message: String,
+    fields: Vec<(&'static str, String)>,
+    cause: Option<Box<dyn StdError>>,
+}
+
+impl Error {
+    /// An error that answers with `status` (400 to 599, else 500) and `message`, which the
+    /// client sees.
+    pub fn new(status: u16, message: impl Into<String>) -> Error {
+        let status = if (400..600).contains(&status) { status } else { 500 };
+        Error(Box::new(Inner { status, message: message.into(), fields: Vec::new(), cause: None }))
+    }
+
+    /// 400 with a message that says what is wrong.
+    pub fn bad_request(message: impl Into<String>) -> Error {
+        Error::new(400, message)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Error {
+        Error::new(401, "unauthorized")
+    }
+
+    /// 403.
+    pub fn forbidden() -> Error {
+        Error::new(403, "forbidden")
+    }
+
+    /// 404.
+    pub fn not_found() -> Error {
+        Error::new(404, "not found")
+    }
+
+    /// Adds a header field to the answer, such as `retry-after`.
+    pub fn set(mut self, name: &'static str, value: impl Into<String>) -> Error {
+        self.0.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds what the log should know and the client should not.
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError>>) -> Error {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// The status it answers with.
+    pub fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    /// What the client may read.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The cause, if it is an `E`.
+    pub fn get<E: StdError + 'static>(&self) -> Option<&E> {
+        self.0.cause.as_deref()?.downcast_ref()
+    }
+
+    /// Whether the cause is an `E`.
+    pub fn is<E: StdError + 'static>(&self) -> bool {
+        self.get::<E>().is_some()
+    }
+
+    /// As a standard error, for code that wants one: its text is the whole chain.
+    pub fn into_std(self) -> Box<dyn StdError + Send + Sync> {
+        self.to_string().into()
+    }
+
+    pub(crate) fn fields(&self) -> &[(&'static str, String)] {
+        &self.0.fields
+    }
+}
+
+/// Status, message and the chain of causes: for the log.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.status, self.0.message)?;
+        let mut cause = self.0.cause.as_deref();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn StdError>>> From<E> for Error {
+    fn from(cause: E) -> Error {
+        Error::new(500, "internal error").because(cause)
+    }
+}
+
+const _: () = assert!(size_of::<Error>() == size_of::<usize>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_is_for_the_log() {
+        let io = std::io::Error::other("disk 7 is on fire");
+        let error = Error::from(io);
+        assert_eq!(error.message(), "internal error");
+        assert_eq!(error.to_string(), "500 internal error: disk 7 is on fire");
+        assert!(error.is::<std::io::Error>());
+        assert_eq!(error.into_std().to_string(), "500 internal error: disk 7 is on fire");
+    }
+
+    #[test]
+    fn statuses_are_errors() {
+        for (given, kept) in [(418, 418), (200, 500), (0, 500), (600, 500), (599, 599)] {
+            assert_eq!(Error::new(given, "").status(), kept);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! HTTP/1.1 as bytes in, bytes out: no I/O and no clock of its own.
+
+pub(crate) mod chunked;
+pub(crate) mod date;
+pub(crate) mod encode;
+pub(crate) mod head;
+pub(crate) mod percent;

@@ -1,0 +1,53 @@
+//! A web framework for Linux in which every pinned core is a soloist: it runs its own executor,
+//! with its own arenas, caches and sockets, and owns all it touches.
+//!
+//! ```no_run
+//! use soloist::prelude::*;
+//!
+//! fn main() -> Result<()> {
+//!     Server::bind("127.0.0.1:8080").run(async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello"))))
+//! }
+//! ```
+//!
+//! - A handler is `async fn name(cx: &Ctx<S>) -> Result<Reply>`, or a closure that starts with
+//!   `async |cx|`. It never needs `Send`, `Arc` or `Mutex`: it does not change threads.
+//! - [`App`] holds routes, middleware and the state of one shard; [`Server`] runs it on every core.
+//! - [`Limits`] are on by default: a slow or hostile client costs its own connection only.
+//! - [`testing`] runs an application without a socket and with a virtual clock.
+//!
+//! # Dropped futures
+//!
+//! A handler's future is dropped when its client resets the connection, when its deadline passes,
+//! or when the server's grace ends: at its next `.await`, never in between. What it has put into
+//! the answer so far is discarded, or, once the head has left, the connection is cut.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod app;
+#[allow(unsafe_code)]
+mod base;
+mod error;
+mod http;
+mod limits;
+pub mod prelude;
+#[allow(unsafe_code)]
+mod ring;
+mod server;
+#[allow(unsafe_code)]
+mod shard;
+pub mod testing;
+
+pub use app::body::Chunk;
+pub use app::builder::App;
+pub use app::ctx::{Ctx, FromParam, ReplyHead};
+pub use app::handler::{Handler, Middleware};
+pub use app::next::Next;
+pub use app::reply::{Reply, Stream};
+pub use app::upgrade::Raw;
+pub use base::counters::Stats;
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use server::{Running, Server};
+pub use shard::time::{Elapsed, Interval, Sleep};
+pub use shard::{Shard, Task};

@@ -1,0 +1,148 @@
+//! Every bound of the framework, in one place: its name, unit, default and reason.
+//!
+//! What a user may change is a field of [`Limits`], set on
+//! [`Server::limits`](crate::Server::limits). The rest are constants.
+
+/// The bounds of a server. Every one is on by default.
+///
+/// ```
+/// use soloist::Limits;
+/// let limits = Limits { body_bytes_max: 64 * 1024, idle_ms_max: 10_000, ..Limits::default() };
+/// assert!(limits.head_bytes_max > limits.target_bytes_max);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request target; longer: 414. Default 8,000, what RFC 9112 section 3 asks for.
+    pub target_bytes_max: usize,
+    /// Bytes of a whole head, at most 65,535; more: 431. Default 16 KiB.
+    pub head_bytes_max: usize,
+    /// Header fields of a head, at most 128; more: 431. Default 100.
+    pub fields_max: usize,
+    /// Bytes that `body()` buffers; more: 413. Default 2 MiB.
+    pub body_bytes_max: u64,
+    /// Bytes of a body read in pieces; more: 413. Default 100 MB.
+    pub stream_bytes_max: u64,
+    /// From a head's first byte to its last; longer: 408. Default 10 s.
+    pub head_ms_max: u64,
+    /// Between two reads of a body; longer: 408. Default 30 s.
+    pub body_stall_ms_max: u64,
+    /// Between requests, and before the first one; longer: closed. Default 75 s.
+    pub idle_ms_max: u64,
+    /// A send that moves no byte for so long closes its connection. Default 30 s.
+    pub write_stall_ms_max: u64,
+    /// A handler that has not begun its answer by then gets 503; 0 is no deadline. Default 0.
+    pub request_ms_max: u64,
+    /// Connections of one shard; more are refused with 503. Default 65,536.
+    pub connections_max: usize,
+    /// Requests of one connection answered before others get their turn. Default 32.
+    pub pipeline_max: usize,
+    /// From the stop signal until what is still open is cut off. Default 30 s.
+    pub grace_ms_max: u64,
+    /// Threads of the blocking pool, for the whole process. Default 16.
+    pub blocking_threads_max: usize,
+    /// Jobs that may wait for a blocking thread; more are refused. Default 1,024.
+    pub blocking_jobs_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            target_bytes_max: 8_000,
+            head_bytes_max: 16 * 1024,
+            fields_max: 100,
+            body_bytes_max: 2 * 1024 * 1024,
+            stream_bytes_max: 100_000_000,
+            head_ms_max: 10_000,
+            body_stall_ms_max: 30_000,
+            idle_ms_max: 75_000,
+            write_stall_ms_max: 30_000,
+            request_ms_max: 0,
+            connections_max: 65_536,
+            pipeline_max: 32,
+            grace_ms_max: 30_000,
+            blocking_threads_max: 16,
+            blocking_jobs_max: 1_024,
+        }
+    }
+}
+
+impl Limits {
+    /// What is wrong with these bounds, in words for the one who set them.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let rules = [
+            (self.head_bytes_max <= HEAD_BYTES_CEILING, "head_bytes_max: at most 65,535"),
+            (self.target_bytes_max + 32 <= self.head_bytes_max, "target_bytes_max: does not fit"),
+            ((1..=FIELDS_CEILING).contains(&self.fields_max), "fields_max: 1 to 128"),
+            (self.body_bytes_max <= self.stream_bytes_max, "body_bytes_max: over stream_bytes_max"),
+            (self.connections_max >= 1, "connections_max: at least 1"),
+            (self.pipeline_max >= 1, "pipeline_max: at least 1"),
+            (self.blocking_threads_max >= 1, "blocking_threads_max: at least 1"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(format!("limits: {rule}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Spans of a head are 16-bit offsets.
+pub(crate) const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
+/// Fields are parsed into an array on the stack.
+pub(crate) const FIELDS_CEILING: usize = 128;
+
+/// Unread bytes after which a connection's receive pauses.
+pub(crate) const INBOX_BYTES_MAX: usize = 64 * 1024;
+/// Unsent bytes above which `write` waits and no further pipelined request starts.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+/// An unread body is drained up to here so that the connection may go on.
+pub(crate) const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+/// How long a closing connection waits for the peer's FIN (RFC 9112 section 9.6).
+pub(crate) const LINGER_MS_MAX: u64 = 2_000;
+/// How long an idle connection stays readable once the server drains.
+pub(crate) const DRAIN_IDLE_MS_MAX: u64 = 250;
+
+/// A chunk-size line with its extensions.
+pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 1_024;
+/// The trailer section of one body.
+pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Fields of a trailer section.
+pub(crate) const TRAILERS_MAX: usize = 32;
+
+/// First chunk of a request's arena.
+pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;
+/// An arena larger than this is given back when its request ends.
+pub(crate) const ARENA_BYTES_KEEP_MAX: usize = 64 * 1024;
+/// A buffer with a larger capacity is freed rather than kept.
+pub(crate) const BUFFER_BYTES_KEEP_MAX: usize = 64 * 1024;
+/// Buffers and request cores that a shard keeps for reuse.
+pub(crate) const SPARES_MAX: usize = 128;
+
+/// One provided buffer of a shard's receive ring.
+pub(crate) const RECV_BUFFER_BYTES: usize = 8 * 1024;
+/// Provided buffers of a shard: 2 MiB in all. A power of two.
+pub(crate) const RECV_BUFFERS: u16 = 256;
+/// Submission entries of a shard's ring.
+pub(crate) const SUBMISSIONS_MAX: u32 = 1_024;
+/// Completion entries: one turn may see many times what one submits.
+pub(crate) const COMPLETIONS_MAX: u32 = 16 * 1_024;
+/// The shard's clock while it is awake, and the longest it keeps glommio waiting.
+pub(crate) const TICK_MS: u64 = 5;
+/// How often a parked, idle shard looks around by itself.
+pub(crate) const PARK_MS_MAX: u64 = 100;
+/// How long accepting pauses when the process is out of file descriptors.
+pub(crate) const ACCEPT_PAUSE_MS: u64 = 100;
+/// Not yet accepted connections of one listener (the kernel caps it with somaxconn).
+pub(crate) const BACKLOG_MAX: i32 = 4_096;
+
+/// Messages from one shard to another that wait to be taken.
+pub(crate) const MESH_MESSAGES_MAX: usize = 1_024;
+/// Messages taken from one sender before the next one's turn.
+pub(crate) const MESH_BATCH_MAX: usize = 64;
+/// Wakes from other threads that wait; with more, every task of the shard is polled once.
+pub(crate) const FOREIGN_WAKES_MAX: usize = 4_096;
+
+const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(RECV_BUFFER_BYTES <= INBOX_BYTES_MAX);
+const _: () = assert!(COMPLETIONS_MAX >= SUBMISSIONS_MAX);
+const _: () = assert!(ARENA_BYTES_FIRST <= ARENA_BYTES_KEEP_MAX);
+const _: () = assert!(TICK_MS < PARK_MS_MAX);

@@ -1,0 +1,11 @@
+//! One shard's io_uring: operations in, completions out. The only folder that names io-uring.
+
+mod buffers;
+mod event;
+pub(crate) mod probe;
+mod ring;
+pub(crate) mod socket;
+
+pub(crate) use buffers::BufferId;
+pub(crate) use event::{Event, Timer, Token};
+pub(crate) use ring::{Ring, SendStep, eventfd, signal};

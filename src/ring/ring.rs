@@ -1,0 +1,388 @@
+//! The ring itself: a queue of operations, one `io_uring_enter` a turn, completions decoded.
+//!
+//! What the kernel holds (bytes of a send, a timer's time) belongs to a slot here until the
+//! operation's last completion, never to a future or to a connection's entry.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use slab::Slab;
+
+use super::buffers::{BufferId, Buffers, GROUP};
+use super::event::{Event, Kind, Timer, Token};
+use crate::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
+
+/// One shard's io_uring with its receive buffers and running sends.
+pub(crate) struct Ring {
+    /// Dropped by hand: before the memory that the kernel may still write to.
+    ring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<Buffers>,
+    sends: Slab<Send>,
+    tick: Box<Timespec>,
+    deadline: Box<Timespec>,
+    /// Index of the ring's own descriptor, registered to save a look-up a turn.
+    registered: Option<u32>,
+}
+
+/// Bytes that the kernel reads from until they are sent.
+struct Send {
+    token: Token,
+    fd: RawFd,
+    bytes: Vec<u8>,
+    from: usize,
+    since_ms: u64,
+}
+
+/// How one completion moved a send on.
+pub(crate) enum SendStep {
+    /// Some bytes are sent, the rest follows.
+    More { token: Token, bytes: usize },
+    /// All are sent; the buffer comes back.
+    Whole { token: Token, bytes: usize, buffer: Vec<u8> },
+    /// The connection is broken; the buffer comes back.
+    Broken { token: Token, buffer: Vec<u8> },
+}
+
+impl Ring {
+    /// A ring for this thread only: no other may enter it.
+    pub(crate) fn new() -> io::Result<Ring> {
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETIONS_MAX)
+            .build(SUBMISSIONS_MAX)?;
+        let buffers = Buffers::register(&ring)?;
+        let mut ring = Ring {
+            ring: ManuallyDrop::new(ring),
+            buffers: ManuallyDrop::new(buffers),
+            sends: Slab::new(),
+            tick: Box::new(Timespec::new()),
+            deadline: Box::new(Timespec::new()),
+            registered: None,
+        };
+        ring.registered = ring.register_self();
+        Ok(ring)
+    }
+
+    /// Multishot accept on listener `token.slot`.
+    pub(crate) fn accept(&mut self, listener: RawFd, token: Token) {
+        let entry = opcode::AcceptMulti::new(Fd(listener)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(Kind::Accept.pack(token)));
+    }
+
+    /// Multishot receive into the provided buffers.
+    #[inline]
+    pub(crate) fn receive(&mut self, socket: RawFd, token: Token) {
+        let entry = opcode::RecvMulti::new(Fd(socket), GROUP).build();
+        self.push(entry.user_data(Kind::Recv.pack(token)));
+    }
+
+    /// Sends bytes and keeps them until they are sent. One send a connection at a time.
+    #[inline]
+    pub(crate) fn send(&mut self, fd: RawFd, token: Token, bytes: Vec<u8>, now_ms: u64) -> u32 {
+        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms });
+        self.submit_send(key);
+        key as u32
+    }
+
+    /// Readiness of a descriptor, until it ends.
+    pub(crate) fn poll(&mut self, fd: RawFd) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
+        self.push(entry.user_data(Kind::Poll.pack(NOBODY)));
+    }
+
+    /// Sets a timer that is not running.
+    pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {
+        let (kind, place) = match timer {
+            Timer::Tick => (Kind::Tick, &mut self.tick),
+            Timer::Deadline => (Kind::Deadline, &mut self.deadline),
+        };
+        **place = Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const **place).build();
+        self.push(entry.user_data(kind.pack(NOBODY)));
+    }
+
+    /// Ends a timer early; its completion still comes.
+    pub(crate) fn remove_timer(&mut self, timer: Timer) {
+        let kind = match timer {
+            Timer::Tick => Kind::Tick,
+            Timer::Deadline => Kind::Deadline,
+        };
+        let entry = opcode::TimeoutRemove::new(kind.pack(NOBODY)).build();
+        self.push(entry.user_data(Kind::Done.pack(NOBODY)));
+    }
+
+    /// Ends a multishot receive; its last completion still comes.
+    pub(crate) fn cancel_receive(&mut self, token: Token) {
+        self.cancel(Kind::Recv.pack(token));
+    }
+
+    /// Ends a multishot accept; its last completion still comes.
+    pub(crate) fn cancel_accept(&mut self, token: Token) {
+        self.cancel(Kind::Accept.pack(token));
+    }
+
+    /// Ends a running send; its last completion still comes.
+    pub(crate) fn cancel_send(&mut self, send: u32) {
+        self.cancel(Kind::Send.pack(Token { slot: send, generation: 0 }));
+    }
+
+    /// Closes a descriptor with the next submission.
+    pub(crate) fn close(&mut self, fd: RawFd) {
+        let entry = opcode::Close::new(Fd(fd)).build();
+        self.push(entry.user_data(Kind::Done.pack(NOBODY)));
+    }
+
+    /// Submits what is queued, runs the kernel's deferred work, and waits if asked to: the one
+    /// system call of a turn.
+    #[inline]
+    pub(crate) fn enter(&mut self, wait: bool) -> io::Result<()> {
+        let queued = self.ring.submission().len() as u32;
+        let (fd, registered) = match self.registered {
+            Some(index) => (index as i32, ENTER_REGISTERED_RING),
+            None => (self.ring.as_raw_fd(), 0),
+        };
+        // SAFETY: no pointer goes to the kernel but those of the queued entries, whose memory
+        // belongs to `self` until their last completion.
+        let entered = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                fd,
+                queued,
+                u32::from(wait),
+                ENTER_GETEVENTS | registered,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        if entered >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // EBUSY and EAGAIN: the completion queue is full; it is emptied next.
+            Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// The next completion that is already there.
+    #[inline]
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let entry = self.ring.completion().next()?;
+        let (kind, token) = Kind::unpack(entry.user_data());
+        let result = match entry.result() {
+            count if count >= 0 => Ok(count),
+            error => Err(-error),
+        };
+        let last = !cqueue::more(entry.flags());
+        Some(match kind {
+            RECV => Event::Received {
+                token,
+                result: result.map(|count| count as usize),
+                buffer: cqueue::buffer_select(entry.flags()).map(BufferId::new),
+                last,
+            },
+            SEND => Event::Sent { send: token.slot, result: result.map(|count| count as usize) },
+            ACCEPT => Event::Accepted { token, result, last },
+            POLL => Event::Readable { last },
+            TICK => Event::Timer(Timer::Tick),
+            DEADLINE => Event::Timer(Timer::Deadline),
+            _ => Event::Done,
+        })
+    }
+
+    /// Moves a send on after its completion.
+    #[inline]
+    pub(crate) fn step_send(
+        &mut self,
+        send: u32,
+        result: Result<usize, i32>,
+        now_ms: u64,
+    ) -> Option<SendStep> {
+        let entry = self.sends.get_mut(send as usize)?;
+        let token = entry.token;
+        match result {
+            Ok(bytes) if entry.from + bytes >= entry.bytes.len() => {
+                let buffer = self.sends.remove(send as usize).bytes;
+                Some(SendStep::Whole { token, bytes, buffer })
+            }
+            Ok(bytes) if bytes > 0 => {
+                entry.from += bytes;
+                entry.since_ms = now_ms;
+                self.submit_send(send as usize);
+                Some(SendStep::More { token, bytes })
+            }
+            Err(libc::EINTR | libc::EAGAIN) => {
+                self.submit_send(send as usize);
+                Some(SendStep::More { token, bytes: 0 })
+            }
+            Ok(_) | Err(_) => {
+                let buffer = self.sends.remove(send as usize).bytes;
+                Some(SendStep::Broken { token, buffer })
+            }
+        }
+    }
+
+    /// Connections with a send that has moved no byte since `before_ms`.
+    pub(crate) fn stalled(&self, before_ms: u64, into: &mut Vec<Token>) {
+        let stalled = self.sends.iter().filter(|(_, send)| send.since_ms < before_ms);
+        into.extend(stalled.map(|(_, send)| send.token));
+    }
+
+    /// Bytes of a receive, until the buffer is recycled.
+    #[inline]
+    pub(crate) fn bytes(&self, buffer: &BufferId, len: usize) -> &[u8] {
+        self.buffers.bytes(buffer, len)
+    }
+
+    /// Gives a receive's buffer back; the kernel has it after `publish_buffers`.
+    #[inline]
+    pub(crate) fn recycle(&mut self, buffer: BufferId) {
+        self.buffers.recycle(buffer);
+    }
+
+    #[inline]
+    pub(crate) fn publish_buffers(&self) {
+        self.buffers.publish();
+    }
+
+    /// Completions from now on also write to `eventfd`.
+    pub(crate) fn attach_eventfd(&self, eventfd: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(eventfd)
+    }
+
+    /// Completions from now on do not.
+    pub(crate) fn detach_eventfd(&self) -> io::Result<()> {
+        self.ring.submitter().unregister_eventfd()
+    }
+
+    #[inline]
+    fn submit_send(&mut self, key: usize) {
+        let Some(send) = self.sends.get(key) else { return };
+        let rest = &send.bytes[send.from..];
+        let len = rest.len().min(SEND_BYTES_MAX) as u32;
+        let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(Kind::Send.pack(Token { slot: key as u32, generation: 0 }));
+        self.push(entry);
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(user_data)).build();
+        self.push(entry.user_data(Kind::Done.pack(NOBODY)));
+    }
+
+    #[inline]
+    fn push(&mut self, entry: squeue::Entry) {
+        loop {
+            // SAFETY: memory that an entry points to is owned by `self` (sends, timers) or by no
+            // one, until the operation's last completion.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // Full: hand over what is queued, without waiting.
+            if self.enter(false).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn register_self(&self) -> Option<u32> {
+        let mut update = RsrcUpdate {
+            offset: u32::MAX,
+            resv: 0,
+            data: u64::try_from(self.ring.as_raw_fd()).ok()?,
+        };
+        // SAFETY: `update` is an io_uring_rsrc_update and lives across the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                self.ring.as_raw_fd(),
+                REGISTER_RING_FDS,
+                &raw mut update,
+                1,
+            )
+        };
+        (done == 1).then_some(update.offset)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // What is still running reads from `sends` and writes to `buffers`. Closing a ring ends
+        // its operations, but not at once: so such memory is given up, never freed under them.
+        let busy = !self.sends.is_empty();
+        if let Some(index) = self.registered {
+            let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
+            // SAFETY: as in `register_self`.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_io_uring_register,
+                    self.ring.as_raw_fd(),
+                    UNREGISTER_RING_FDS,
+                    &raw mut update,
+                    1,
+                );
+            }
+        }
+        let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+        // SAFETY: neither is used again.
+        unsafe {
+            ManuallyDrop::drop(&mut self.ring);
+            ManuallyDrop::drop(&mut self.buffers);
+        }
+        if busy {
+            std::mem::forget(std::mem::take(&mut self.sends));
+        }
+    }
+}
+
+/// A fresh eventfd. One that a ring reads must block: io_uring takes O_NONBLOCK at its word.
+pub(crate) fn eventfd(blocking: bool) -> io::Result<OwnedFd> {
+    let flags = if blocking { libc::EFD_CLOEXEC } else { libc::EFD_CLOEXEC | libc::EFD_NONBLOCK };
+    // SAFETY: takes no pointers; the result is checked.
+    let fd = unsafe { libc::eventfd(0, flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Writes an eventfd: whoever reads or polls it wakes.
+pub(crate) fn signal(eventfd: RawFd) {
+    let one = 1u64;
+    // SAFETY: eight bytes that live across the call.
+    unsafe { libc::write(eventfd, (&raw const one).cast(), 8) };
+}
+
+/// `struct io_uring_rsrc_update` of linux/io_uring.h.
+#[repr(C)]
+struct RsrcUpdate {
+    offset: u32,
+    resv: u32,
+    data: u64,
+}
+
+const NOBODY: Token = Token { slot: 0, generation: 0 };
+const RECV: u8 = Kind::Recv as u8;
+const SEND: u8 = Kind::Send as u8;
+const ACCEPT: u8 = Kind::Accept as u8;
+const POLL: u8 = Kind::Poll as u8;
+const TICK: u8 = Kind::Tick as u8;
+const DEADLINE: u8 = Kind::Deadline as u8;
+
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
+/// One send's length is 32 bits and its result 31.
+const SEND_BYTES_MAX: usize = 1 << 30;

@@ -1,0 +1,150 @@
+//! Listeners and the few socket calls that the ring has no better way for.
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::limits::BACKLOG_MAX;
+
+/// A listener that shares its port with those of the other shards. Accepted sockets inherit
+/// NODELAY and the congestion control.
+pub(crate) fn listen(addr: SocketAddr, congestion: Option<&str>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(name) = congestion {
+        socket.set_tcp_congestion(name.as_bytes())?;
+    }
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(BACKLOG_MAX)?;
+    Ok(socket.into())
+}
+
+/// Fails if someone listens on `addr` already: SO_REUSEPORT alone would share it in silence.
+pub(crate) fn refuse_second(addr: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(addr))
+}
+
+/// Resolves `host:port`; blocks, so it is for start-up only.
+pub(crate) fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = addr.to_socket_addrs()?.collect();
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(found)
+}
+
+/// New handshakes find no room any more; those in the queue are kept.
+pub(crate) fn close_gate(listener: RawFd) {
+    // SAFETY: plain calls on a descriptor that the caller owns.
+    unsafe {
+        libc::listen(listener, 0);
+        let flags = libc::fcntl(listener, libc::F_GETFL);
+        libc::fcntl(listener, libc::F_SETFL, flags | libc::O_NONBLOCK);
+    }
+}
+
+/// The next connection of a listener's queue, once its gate is closed.
+pub(crate) fn accept_rest(listener: RawFd) -> Option<RawFd> {
+    loop {
+        // SAFETY: no address is asked for, so no pointer is passed.
+        let fd = unsafe {
+            libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+        };
+        if fd >= 0 {
+            return Some(fd);
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR | libc::ECONNABORTED) => continue,
+            _ => return None,
+        }
+    }
+}
+
+/// FIN: nothing more will be sent.
+pub(crate) fn shut_write(socket: RawFd) {
+    // SAFETY: a plain call on a descriptor that the caller owns.
+    unsafe { libc::shutdown(socket, libc::SHUT_WR) };
+}
+
+/// Ends both directions; an armed receive completes.
+pub(crate) fn shut_both(socket: RawFd) {
+    // SAFETY: as above.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+/// Closing then sends RST, and drops what is unsent.
+pub(crate) fn reset_on_close(socket: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option's value is a linger, and lives across the call.
+    unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            mem::size_of::<libc::linger>() as libc::socklen_t,
+        );
+    }
+}
+
+/// Sends a few bytes at once or not at all.
+pub(crate) fn send_now(socket: RawFd, bytes: &[u8]) {
+    // SAFETY: the slice lives across the call.
+    unsafe {
+        libc::send(
+            socket,
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        );
+    }
+}
+
+/// Takes and drops what has been received, up to 64 KiB: closing with unread bytes resets.
+pub(crate) fn discard_received(socket: RawFd) {
+    let mut bytes = [0u8; 4096];
+    for _ in 0..16 {
+        // SAFETY: the array lives across the call.
+        let count = unsafe {
+            libc::recv(socket, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT)
+        };
+        if count <= 0 {
+            return;
+        }
+    }
+}
+
+/// The address of the other end.
+pub(crate) fn peer(socket: RawFd) -> Option<SocketAddr> {
+    // SAFETY: the caller owns the descriptor, which stays open while it is borrowed here.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket) };
+    SockRef::from(&borrowed).peer_addr().ok()?.as_socket()
+}
+
+/// A descriptor held in reserve, to accept and refuse with when there are no others.
+pub(crate) fn spare() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+/// Accepts one connection only to close it: out of descriptors, the client should know at once.
+pub(crate) fn refuse_one(listener: &TcpListener, spare: &mut Option<OwnedFd>, answer: &[u8]) {
+    drop(spare.take());
+    let mut set = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, alive across the call; it does not wait.
+    if unsafe { libc::poll(&raw mut set, 1, 0) } > 0
+        && let Some(fd) = accept_rest(listener.as_raw_fd())
+    {
+        send_now(fd, answer);
+        discard_received(fd);
+        // SAFETY: just accepted, owned by nobody else.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    *spare = self::spare().ok();
+}

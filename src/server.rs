@@ -1,0 +1,461 @@
+//! The server: listeners, shards, their start and their end.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::app::builder::App;
+use crate::app::conn;
+use crate::app::mailbox::{self, Message, Order, Post};
+use crate::app::site::{OnStop, Site};
+use crate::base::clock::Clock;
+use crate::base::wire::Wire;
+use crate::error::{Error, Result};
+use crate::http::head::Refusal;
+use crate::limits::Limits;
+use crate::ring::{probe, socket};
+use crate::shard::affinity::original_mask;
+use crate::shard::blocking::Blocking;
+use crate::shard::driver::{Driver, Guest, State};
+use crate::shard::executor::{self, Executor};
+use crate::shard::inbox::Seat;
+use crate::shard::mesh::{self, Ends, Mesh};
+use crate::shard::placement::{self, Cores};
+use crate::shard::{Local, Place, Shard, waker};
+
+/// A server: where it listens, on which cores, within which bounds.
+///
+/// ```no_run
+/// use soloist::prelude::*;
+///
+/// async fn app(shard: Shard) -> Result<App<()>> {
+///     let greeting = format!("hello from shard {}", shard.id());
+///     Ok(App::new(()).get("/", async move |cx| cx.text(&greeting)))
+/// }
+///
+/// fn main() -> Result<()> {
+///     Server::bind("127.0.0.1:8080").run(app) // once on every core; Ctrl-C drains and returns
+/// }
+/// ```
+#[must_use = "a server does nothing until `run` or `start`"]
+pub struct Server {
+    addrs: Vec<String>,
+    cores: Cores,
+    limits: Limits,
+    signals: bool,
+    congestion: Option<String>,
+}
+
+impl Server {
+    /// A server for `host:port`; port 0 takes a free one. One shard on each core that the process
+    /// may use.
+    pub fn bind(addr: impl Into<String>) -> Server {
+        Server {
+            addrs: vec![addr.into()],
+            cores: Cores::Auto,
+            limits: Limits::default(),
+            signals: true,
+            congestion: None,
+        }
+    }
+
+    /// Listens at one more address.
+    pub fn and_bind(mut self, addr: impl Into<String>) -> Server {
+        self.addrs.push(addr.into());
+        self
+    }
+
+    /// So many shards, each pinned to a core of its own.
+    pub fn shards(mut self, count: usize) -> Server {
+        self.cores = Cores::Count(count);
+        self
+    }
+
+    /// One shard on each of these cores.
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Server {
+        self.cores = Cores::List(cores.into_iter().collect());
+        self
+    }
+
+    /// So many shards that the kernel may move about: for tests, and for shared machines.
+    pub fn unpinned(mut self, count: usize) -> Server {
+        self.cores = Cores::Unpinned(count);
+        self
+    }
+
+    /// Other bounds than the default ones.
+    pub fn limits(mut self, limits: Limits) -> Server {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether SIGINT and SIGTERM drain the server in [`run`](Server::run), and a second one ends
+    /// it at once. On unless it is turned off; [`start`](Server::start) never listens to them.
+    pub fn signals(mut self, on: bool) -> Server {
+        self.signals = on;
+        self
+    }
+
+    /// TCP congestion control of accepted connections, such as `cubic`; the system's by default.
+    pub fn congestion(mut self, name: impl Into<String>) -> Server {
+        self.congestion = Some(name.into());
+        self
+    }
+
+    /// Serves until it is told to stop; returns when every shard has ended.
+    ///
+    /// `build` runs once on every shard. An error names what is missing and what mends it.
+    pub fn run<S: 'static>(
+        self,
+        build: impl AsyncFnOnce(Shard) -> Result<App<S>> + Clone + Send + 'static,
+    ) -> Result<()> {
+        let signals = self.signals;
+        // Before any thread: a signal during the start is not lost.
+        let watch = if signals { Some(Signals::new([SIGINT, SIGTERM])?) } else { None };
+        let running = self.start(build)?;
+        let watch = watch.map(|watch| watch_signals(watch, running.posts.clone()));
+        let ended = running.join();
+        if let Some(watch) = watch {
+            watch.close();
+        }
+        ended
+    }
+
+    /// Serves on threads of its own, for embedding; returns once every shard accepts.
+    pub fn start<S: 'static>(
+        self,
+        build: impl AsyncFnOnce(Shard) -> Result<App<S>> + Clone + Send + 'static,
+    ) -> Result<Running> {
+        self.limits.check().map_err(|why| Error::new(500, why))?;
+        probe::probe().map_err(start_error)?;
+        probe::raise_nofile();
+        let plan = placement::plan(&self.cores).map_err(start_error)?;
+        for note in &plan.notes {
+            tracing::warn!("{note}");
+        }
+        let mut addrs = Vec::new();
+        for addr in &self.addrs {
+            let failed = |error| start_error(format!("{addr}: {error}"));
+            let addr = socket::resolve(addr).map_err(failed)?[0];
+            socket::refuse_second(addr).map_err(|error| start_error(in_use(addr, &error)))?;
+            addrs.push(addr);
+        }
+
+        let count = plan.shards.len();
+        let blocking = Blocking::new(
+            self.limits.blocking_threads_max,
+            self.limits.blocking_jobs_max,
+            original_mask()?,
+        );
+        let seats = (0..count).map(|_| Seat::take()).collect::<std::io::Result<Vec<_>>>()?;
+        let numbers: Arc<[u16]> = seats.iter().map(Seat::number).collect();
+        let posts: Vec<Arc<Post>> =
+            seats.iter().map(|seat| Arc::new(Post::new(seat.inbox()))).collect();
+        let (report, reports) = mpsc::sync_channel(count);
+        let mut running = Running { addrs: Vec::new(), posts, executors: Vec::new() };
+        let shards = seats.into_iter().zip(mesh::ends(count)).zip(&plan.shards).enumerate();
+        for (id, ((seat, ends), core)) in shards {
+            let place = Place { id, count, core: *core, seat: seat.number() };
+            let start = Start {
+                place,
+                seat,
+                ends,
+                seats: numbers.clone(),
+                limits: self.limits,
+                blocking: blocking.clone(),
+                post: running.posts[id].clone(),
+                report: report.clone(),
+            };
+            let build = build.clone();
+            let executor = executor::spawn(id, *core, move || start.main(build));
+            match executor {
+                Ok(executor) => running.executors.push(executor),
+                Err(error) => return Err(running.give_up(start_error(error))),
+            }
+        }
+        drop(report);
+        // A shard that panics while it is built drops its end without a word.
+        let built: Vec<Built> = reports.iter().take(count).collect();
+        let failed = built.iter().find_map(|built| built.error.clone());
+        let failed = failed.or_else(|| {
+            (built.len() < count).then(|| "a shard panicked while it was built".to_owned())
+        });
+        if let Some(error) = failed {
+            return Err(running.give_up(Error::new(500, error)));
+        }
+        match running.listen(&addrs, count, self.congestion.as_deref()) {
+            Ok(()) => Ok(running),
+            Err(error) => Err(running.give_up(error)),
+        }
+    }
+}
+
+/// A server that runs on threads of its own. Dropped, it drains and goes on its own way.
+pub struct Running {
+    addrs: Vec<SocketAddr>,
+    posts: Vec<Arc<Post>>,
+    executors: Vec<Executor>,
+}
+
+impl Running {
+    /// Where it listens, ports resolved.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Begins to drain: no new connections, what is running ends, within the grace.
+    pub fn stop(&self) {
+        self.posts.iter().for_each(|post| post.order(Order::Drain));
+    }
+
+    /// Ends at once; what is running is cut off.
+    pub fn stop_now(&self) {
+        self.posts.iter().for_each(|post| post.order(Order::End));
+    }
+
+    /// Counters of each shard, asked from outside; a shard that has ended is left out.
+    pub fn stats(&self) -> Vec<crate::Stats> {
+        let ask = |post: &Arc<Post>| {
+            let (sender, receiver) = mailbox::oneshot();
+            post.leave(Message::Stats(sender)).then_some(receiver)
+        };
+        let waiting: Vec<_> = self.posts.iter().filter_map(ask).collect();
+        waiting.into_iter().filter_map(|it| block_on(it.receive())).collect()
+    }
+
+    /// Waits until every shard has ended.
+    pub fn join(mut self) -> Result<()> {
+        let mut failed = None;
+        for executor in self.executors.drain(..) {
+            if let Err(error) = executor.join() {
+                failed = Some(start_error(error));
+            }
+        }
+        // Nobody takes what is left in the posts: let those who wait for it know.
+        self.posts.iter().for_each(|post| drop(post.take()));
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn listen(
+        &mut self,
+        addrs: &[SocketAddr],
+        count: usize,
+        congestion: Option<&str>,
+    ) -> Result<()> {
+        let mut sets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+        for addr in addrs {
+            let mut addr = *addr;
+            for set in &mut sets {
+                let failed = |error| start_error(format!("{addr}: {error}"));
+                let listener = socket::listen(addr, congestion).map_err(failed)?;
+                addr = listener.local_addr()?; // port 0: the others share the first one's
+                set.push(listener);
+            }
+            self.addrs.push(addr);
+        }
+        for (post, set) in self.posts.iter().zip(sets) {
+            post.hand_over(set);
+        }
+        Ok(())
+    }
+
+    fn give_up(mut self, error: Error) -> Error {
+        self.stop_now();
+        for executor in self.executors.drain(..) {
+            let _ = executor.join();
+        }
+        error
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
+/// What a shard's thread is given.
+struct Start {
+    place: Place,
+    seat: Seat,
+    ends: Ends<Message>,
+    seats: Arc<[u16]>,
+    limits: Limits,
+    blocking: Blocking,
+    post: Arc<Post>,
+    report: SyncSender<Built>,
+}
+
+/// How building the application on one shard went.
+struct Built {
+    error: Option<String>,
+}
+
+impl Start {
+    async fn main<S: 'static>(self, build: impl AsyncFnOnce(Shard) -> Result<App<S>> + 'static) {
+        let inbox = self.seat.inbox();
+        inbox.clear();
+        let local = Rc::new(Local::new(self.place, self.limits, Clock::new(), self.blocking));
+        let _here = waker::enter(local.tasks.clone());
+        let mesh = Rc::new(Mesh::new(self.place.id, self.ends, &self.seats));
+        mailbox::enter(Some(mesh.clone()));
+        let site = Rc::new(OnceCell::new());
+        let building = build_site(local.clone(), site.clone(), build, self.report.clone());
+        local.tasks.spawn(Box::pin(building));
+        let host = Host {
+            local: local.clone(),
+            site,
+            post: self.post.clone(),
+            mesh,
+        };
+        drop(self.report);
+        let ended = match Driver::new(host, local, inbox) {
+            Ok(driver) => driver.run().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::error!(shard = self.place.id, "the ring failed: {error}");
+        }
+        mailbox::enter(None);
+        drop(self.post.take());
+    }
+}
+
+async fn build_site<S: 'static>(
+    local: Rc<Local>,
+    site: Rc<OnceCell<Rc<Site>>>,
+    build: impl AsyncFnOnce(Shard) -> Result<App<S>>,
+    report: SyncSender<Built>,
+) {
+    let built = build(Shard(local.clone())).await.and_then(App::build);
+    let error = match built {
+        Ok(serve) => {
+            let _ = site.set(Rc::new(Site::new(local, serve)));
+            None
+        }
+        // An error is not Send: it leaves its shard as text.
+        Err(error) => Some(error.to_string()),
+    };
+    let _ = report.send(Built { error });
+}
+
+/// One shard's application, as its driver sees it.
+struct Host {
+    local: Rc<Local>,
+    site: Rc<OnceCell<Rc<Site>>>,
+    post: Arc<Post>,
+    mesh: Rc<Mesh<Message>>,
+}
+
+impl Guest for Host {
+    fn connect(&self, wire: Rc<Wire>) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        Some(Box::pin(conn::serve(self.site.get()?.clone(), wire)))
+    }
+
+    fn mail(&self) -> bool {
+        let more = self.mesh.drain(|_, message| mailbox::deliver(&self.local, message));
+        for message in self.post.take() {
+            mailbox::deliver(&self.local, message);
+        }
+        more
+    }
+
+    fn listeners(&self) -> Vec<TcpListener> {
+        self.post.take_listeners()
+    }
+
+    fn refusal(&self) -> Vec<u8> {
+        self.site.get().map(|site| site.refusal(&FULL)).unwrap_or_default()
+    }
+
+    fn state(&self) -> State {
+        match self.post.current() {
+            Order::Serve => State::Serve,
+            Order::End => State::End,
+            Order::Drain => {
+                let grace_ms = self.local.limits.grace_ms_max;
+                let over = self
+                    .local
+                    .draining_ms
+                    .get()
+                    .is_some_and(|since| self.local.clock.now_ms() >= since + grace_ms);
+                if over { State::End } else { State::Drain }
+            }
+        }
+    }
+
+    fn last(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let mut hooks: Vec<OnStop> = self.site.get()?.serve.take_on_stop();
+        if hooks.is_empty() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            while let Some(hook) = hooks.pop() {
+                hook().await;
+            }
+        }))
+    }
+}
+
+fn watch_signals(mut signals: Signals, posts: Vec<Arc<Post>>) -> Handle {
+    let handle = signals.handle();
+    thread::spawn(move || {
+        for (nth, _) in signals.forever().enumerate() {
+            let order = if nth == 0 { Order::Drain } else { Order::End };
+            posts.iter().for_each(|post| post.order(order));
+        }
+    });
+    handle
+}
+
+/// Waits on this thread, which is no shard's.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn start_error(why: impl fmt::Display) -> Error {
+    Error::new(500, why.to_string())
+}
+
+fn in_use(addr: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "{addr} is in use: another server listens there (`ss -ltnp sport = :{}` names it)",
+            addr.port()
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{addr}: permission denied (ports below 1024 take CAP_NET_BIND_SERVICE)")
+        }
+        _ => format!("{addr}: {error}"),
+    }
+}
+
+const FULL: Refusal = Refusal { status: 503, reason: "too many connections" };

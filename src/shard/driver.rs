@@ -1,0 +1,840 @@
+//! The driver: the one task of an executor that turns its shard.
+//!
+//! A turn is one `io_uring_enter`: it submits what is queued, and waits if nothing is ready. Then
+//! each completion advances its connection, ready tasks are polled inline, and what they wrote is
+//! queued for the next enter. A handler that ends on its first poll is answered in the turn that
+//! received it.
+//!
+//! While awake, a tick of 5 ms is the shard's clock: on it the wheel advances and glommio gets a
+//! turn. A tick without any other completion parks the shard: then glommio has the thread, and
+//! the ring's eventfd gets it back.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use glommio::io::BufferedFile;
+use glommio::timer::Timer as GlommioTimer;
+use slab::Slab;
+
+use super::Local;
+use super::inbox::Inbox;
+use super::tasks::Polled;
+use super::waker::TaskKey;
+use crate::base::counters::Count;
+use crate::base::wire::{Close, Wire};
+use crate::limits::{
+    ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, PARK_MS_MAX, TICK_MS,
+};
+use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
+
+/// What the floor above gives the driver to do.
+pub(crate) trait Guest {
+    /// The task of a new connection; none while the application is not built.
+    fn connect(&self, wire: Rc<Wire>) -> Option<Pin<Box<dyn Future<Output = ()>>>>;
+    /// Mail has come: take it. True if there is more.
+    fn mail(&self) -> bool;
+    /// New listeners to accept from.
+    fn listeners(&self) -> Vec<TcpListener>;
+    /// The answer to a connection that is one too many.
+    fn refusal(&self) -> Vec<u8>;
+    /// What the shard is to do from now on.
+    fn state(&self) -> State;
+    /// Every connection has ended: what the application does last.
+    fn last(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>>;
+}
+
+/// Where a shard stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Serve,
+    Drain,
+    /// The grace is over, or was not granted.
+    End,
+}
+
+/// Turns one shard until it has stopped.
+pub(crate) struct Driver<G> {
+    guest: G,
+    local: Rc<Local>,
+    inbox: &'static Inbox,
+    ring: Ring,
+    listeners: Vec<Listener>,
+    conns: Slab<Conn>,
+    generation: u32,
+    /// Closing connections that wait for their peer's FIN, soonest first.
+    lingering: VecDeque<(Token, u64)>,
+    /// Receives that ended for want of buffers: armed again when the turn's are back.
+    starved: Vec<Token>,
+    /// Kept for their memory.
+    scratch: Scratch,
+    park: Park,
+    spare: Option<OwnedFd>,
+    /// When the tick that is set will fire; none while there is none.
+    tick_ms: Option<u64>,
+    /// When the earliest extra deadline that is set will fire.
+    deadline_ms: Option<u64>,
+    ticked: bool,
+    /// Completions since the last tick, the clockwork's own not counted.
+    busy: u64,
+    swept_ms: u64,
+    drain: Option<Drain>,
+}
+
+struct Listener {
+    /// Empty once it is closed.
+    socket: Option<TcpListener>,
+    armed: bool,
+    resume_ms: u64,
+}
+
+struct Conn {
+    fd: RawFd,
+    generation: u32,
+    task: TaskKey,
+    wire: Rc<Wire>,
+    recv: Recv,
+    send: Option<u32>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recv {
+    Off,
+    Armed,
+    Cancelling,
+    /// Ended for want of buffers; in `starved`.
+    Starved,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// FIN is sent; what comes is dropped, until the peer's FIN or the end of the linger time.
+    Lingering,
+    /// Waits for its last completion.
+    Closing,
+}
+
+struct Drain {
+    last: Option<TaskKey>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    slots: Vec<u32>,
+    wakes: Vec<TaskKey>,
+    tokens: Vec<Token>,
+}
+
+impl<G: Guest> Driver<G> {
+    pub(crate) fn new(
+        guest: G,
+        local: Rc<Local>,
+        inbox: &'static Inbox,
+    ) -> io::Result<Driver<G>> {
+        Ok(Driver {
+            guest,
+            local,
+            inbox,
+            ring: Ring::new()?,
+            listeners: Vec::new(),
+            conns: Slab::new(),
+            generation: 0,
+            lingering: VecDeque::new(),
+            starved: Vec::new(),
+            scratch: Scratch::default(),
+            park: Park::new()?,
+            spare: socket::spare().ok(),
+            tick_ms: None,
+            deadline_ms: None,
+            ticked: false,
+            busy: 0,
+            swept_ms: 0,
+            drain: None,
+        })
+    }
+
+    /// Serves until the guest says that it is over and every connection has ended.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        self.ring.poll(self.inbox.bell());
+        self.inbox.notify(); // look at everything once
+        self.set_tick();
+        let ended = self.turns().await;
+        self.cut_off();
+        ended
+    }
+
+    async fn turns(&mut self) -> io::Result<()> {
+        loop {
+            let more = self.take_mail();
+            self.run_ready();
+            self.service_marked();
+            if self.is_over() {
+                return Ok(());
+            }
+            let idle = !more && self.local.tasks.ready_len() == 0;
+            let wait = idle && self.inbox.fall_asleep();
+            if wait {
+                self.set_deadline();
+            }
+            self.ring.enter(wait)?;
+            self.inbox.wake_up();
+            self.local.counters.add(Count::Turns, 1);
+            self.local.clock.refresh();
+            self.complete();
+            self.advance();
+            if mem::take(&mut self.ticked) {
+                self.housekeep();
+                if mem::take(&mut self.busy) == 0 && self.local.tasks.ready_len() == 0 {
+                    self.park().await?;
+                } else {
+                    self.park.turn_glommio().await;
+                }
+                self.local.clock.refresh();
+                self.advance();
+                self.set_tick();
+            }
+        }
+    }
+
+    /// Takes every completion that is there.
+    fn complete(&mut self) {
+        let mut count = 0;
+        while let Some(event) = self.ring.next_event() {
+            count += 1;
+            match event {
+                Event::Received { token, result, buffer, last } => {
+                    self.busy += 1;
+                    match (result, buffer) {
+                        (Ok(len), Some(buffer)) => {
+                            self.received(token, len, &buffer);
+                            self.ring.recycle(buffer);
+                        }
+                        (Ok(_), None) => self.finished(token),
+                        (Err(error), buffer) => {
+                            if let Some(buffer) = buffer {
+                                self.ring.recycle(buffer);
+                            }
+                            self.receive_failed(token, error);
+                        }
+                    }
+                    if last && !self.is_starved(token) {
+                        self.receive_ended(token);
+                    }
+                }
+                Event::Sent { send, result } => {
+                    self.busy += 1;
+                    self.sent(send, result);
+                }
+                Event::Accepted { token, result, last } => {
+                    self.busy += 1;
+                    self.accepted(token.slot as usize, result, last);
+                }
+                Event::Readable { last } => {
+                    self.busy += 1;
+                    self.inbox.hush();
+                    if last {
+                        self.ring.poll(self.inbox.bell());
+                    }
+                }
+                Event::Timer(Timer::Tick) => {
+                    self.tick_ms = None;
+                    self.ticked = true;
+                }
+                Event::Timer(Timer::Deadline) => self.deadline_ms = None,
+                Event::Done => {}
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        self.local.counters.add(Count::Completions, count);
+        self.ring.publish_buffers();
+        while let Some(token) = self.starved.pop() {
+            if let Some(conn) = self.conns.get_mut(token.slot as usize)
+                && conn.generation == token.generation
+                && conn.recv == Recv::Starved
+            {
+                self.receive_ended(token);
+            }
+        }
+    }
+
+    /// Polls what is ready now; what becomes ready meanwhile has the next turn.
+    fn run_ready(&mut self) {
+        for _ in 0..self.local.tasks.ready_len() {
+            let Some(key) = self.local.tasks.next_ready() else { return };
+            if self.local.tasks.poll(key) == Polled::Panicked {
+                self.local.counters.add(Count::Panics, 1);
+                tracing::error!(shard = self.local.id, "a task panicked");
+            }
+        }
+    }
+
+    /// Looks after the connections that have something for the ring to do.
+    fn service_marked(&mut self) {
+        let mut slots = mem::take(&mut self.scratch.slots);
+        self.local.dirty.take_into(&mut slots);
+        for slot in slots.drain(..) {
+            self.service(slot);
+        }
+        self.scratch.slots = slots;
+    }
+
+    fn service(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        conn.wire.unmark();
+        if conn.phase != Phase::Open {
+            return;
+        }
+        let token = Token { slot, generation: conn.generation };
+        let wire = &conn.wire;
+        let full = wire.unread() >= INBOX_BYTES_MAX;
+        match conn.recv {
+            Recv::Off if !full && !wire.is_eof() && !wire.is_dead() => {
+                conn.recv = Recv::Armed;
+                self.ring.receive(conn.fd, token);
+            }
+            Recv::Armed if full => {
+                conn.recv = Recv::Cancelling;
+                self.ring.cancel_receive(token);
+            }
+            _ => {}
+        }
+        if conn.send.is_none()
+            && !wire.is_dead()
+            && let Some(bytes) = wire.take_outbox()
+        {
+            conn.send = Some(self.ring.send(conn.fd, token, bytes, self.local.clock.now_ms()));
+        }
+        match wire.closing() {
+            Close::Open => {}
+            Close::Abort => self.abort(slot),
+            Close::Staged if wire.is_dead() => self.abort(slot),
+            Close::Staged if conn.send.is_some() || wire.has_output() => {}
+            Close::Staged if wire.is_eof() => self.close(slot),
+            Close::Staged => {
+                // RFC 9112 section 9.6: FIN first, then read on until the peer's, so that an
+                // early answer is not lost to a RST.
+                conn.phase = Phase::Lingering;
+                let until_ms = self.local.clock.now_ms() + LINGER_MS_MAX;
+                socket::shut_write(conn.fd);
+                if conn.recv == Recv::Off {
+                    conn.recv = Recv::Armed;
+                    self.ring.receive(conn.fd, token);
+                }
+                self.lingering.push_back((token, until_ms));
+            }
+        }
+    }
+
+    fn received(&mut self, token: Token, len: usize, buffer: &crate::ring::BufferId) {
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        if conn.generation != token.generation {
+            return;
+        }
+        match conn.phase {
+            Phase::Open if conn.wire.closing() == Close::Open => {
+                self.local.counters.add(Count::BytesIn, len as u64);
+                conn.wire.push(self.ring.bytes(buffer, len));
+                if conn.wire.unread() >= INBOX_BYTES_MAX {
+                    self.service(token.slot);
+                }
+            }
+            Phase::Open | Phase::Lingering | Phase::Closing => {}
+        }
+    }
+
+    /// The peer's FIN.
+    fn finished(&mut self, token: Token) {
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        if conn.generation != token.generation {
+            return;
+        }
+        match conn.phase {
+            Phase::Open => {
+                conn.wire.push_eof();
+                if conn.wire.closing() != Close::Open {
+                    self.service(token.slot);
+                }
+            }
+            Phase::Lingering => self.close(token.slot),
+            Phase::Closing => {}
+        }
+    }
+
+    fn receive_failed(&mut self, token: Token, error: i32) {
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        if conn.generation != token.generation {
+            return;
+        }
+        match error {
+            libc::ENOBUFS => {
+                self.local.counters.add(Count::BuffersShort, 1);
+                conn.recv = Recv::Starved;
+                self.starved.push(token);
+            }
+            libc::ECANCELED => {}
+            _ => self.broken(token.slot),
+        }
+    }
+
+    fn is_starved(&self, token: Token) -> bool {
+        let conn = self.conns.get(token.slot as usize);
+        conn.is_some_and(|it| it.generation == token.generation && it.recv == Recv::Starved)
+    }
+
+    fn receive_ended(&mut self, token: Token) {
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        if conn.generation != token.generation {
+            return;
+        }
+        conn.recv = Recv::Off;
+        match conn.phase {
+            Phase::Open => self.service(token.slot),
+            Phase::Lingering => {
+                // Ended for want of buffers, or by the pause: the FIN is still awaited.
+                if !conn.wire.is_eof() {
+                    conn.recv = Recv::Armed;
+                    self.ring.receive(conn.fd, token);
+                }
+            }
+            Phase::Closing => self.free(token.slot),
+        }
+    }
+
+    fn sent(&mut self, send: u32, result: Result<usize, i32>) {
+        let now_ms = self.local.clock.now_ms();
+        let Some(step) = self.ring.step_send(send, result, now_ms) else { return };
+        let (token, bytes) = match &step {
+            SendStep::More { token, bytes } | SendStep::Whole { token, bytes, .. } => {
+                (*token, *bytes)
+            }
+            SendStep::Broken { token, .. } => (*token, 0),
+        };
+        self.local.counters.add(Count::BytesOut, bytes as u64);
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        match step {
+            SendStep::More { .. } => conn.wire.sent(bytes),
+            SendStep::Whole { buffer, .. } => {
+                self.local.spares.give(buffer);
+                conn.send = None;
+                conn.wire.sent(bytes);
+                if conn.phase == Phase::Closing {
+                    self.free(token.slot);
+                } else if conn.wire.has_output() || conn.wire.closing() != Close::Open {
+                    self.service(token.slot);
+                }
+            }
+            SendStep::Broken { buffer, .. } => {
+                self.local.spares.give(buffer);
+                conn.send = None;
+                if conn.phase == Phase::Closing {
+                    self.free(token.slot);
+                } else {
+                    self.broken(token.slot);
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, at: usize, result: Result<i32, i32>, last: bool) {
+        let Some(listener) = self.listeners.get_mut(at) else { return };
+        if last {
+            listener.armed = false;
+        }
+        match result {
+            Ok(fd) => self.connect(fd),
+            Err(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                self.local.counters.add(Count::RefusedFull, 1);
+                listener.resume_ms = self.local.clock.now_ms() + ACCEPT_PAUSE_MS;
+                if let Some(socket) = &listener.socket {
+                    socket::refuse_one(socket, &mut self.spare, &self.guest.refusal());
+                }
+            }
+            Err(_) => {}
+        }
+        if self.drain.is_some() {
+            self.drain_listeners();
+        } else if last {
+            self.arm_listeners();
+        }
+    }
+
+    fn connect(&mut self, fd: RawFd) {
+        self.local.counters.add(Count::Accepted, 1);
+        if self.conns.len() >= self.local.limits.connections_max {
+            self.local.counters.add(Count::RefusedFull, 1);
+            socket::send_now(fd, &self.guest.refusal());
+            socket::discard_received(fd);
+            self.ring.close(fd);
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
+        let entry = self.conns.vacant_entry();
+        let slot = entry.key() as u32;
+        let dirty = self.local.dirty.clone();
+        let wire = Rc::new(Wire::new(slot, fd, dirty, self.local.spares.clone()));
+        let Some(serving) = self.guest.connect(wire.clone()) else {
+            self.ring.close(fd);
+            return;
+        };
+        self.local.counters.add(Count::Open, 1);
+        let task = self.local.tasks.spawn(serving);
+        let generation = self.generation;
+        entry.insert(Conn {
+            fd,
+            generation,
+            task,
+            wire,
+            recv: Recv::Armed,
+            send: None,
+            phase: Phase::Open,
+        });
+        self.ring.receive(fd, Token { slot, generation });
+    }
+
+    /// The connection is of no use any more: its task hears of it at its next poll.
+    fn broken(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        if !conn.wire.is_dead() {
+            self.local.counters.add(Count::Reset, 1);
+            conn.wire.kill();
+            self.local.tasks.wake(conn.task);
+        }
+        if conn.phase != Phase::Open || conn.wire.closing() != Close::Open {
+            self.abort(slot);
+        }
+    }
+
+    /// Ends a connection without ceremony: RST.
+    fn abort(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get(slot as usize)
+            && conn.phase != Phase::Closing
+        {
+            socket::reset_on_close(conn.fd);
+        }
+        self.close(slot);
+    }
+
+    fn close(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        if conn.phase == Phase::Closing {
+            return;
+        }
+        conn.phase = Phase::Closing;
+        let token = Token { slot, generation: conn.generation };
+        if conn.recv != Recv::Off || conn.send.is_some() {
+            // close() with an armed receive sends no FIN: end both first.
+            socket::shut_both(conn.fd);
+            if conn.recv == Recv::Armed {
+                conn.recv = Recv::Cancelling;
+                self.ring.cancel_receive(token);
+            }
+            if let Some(send) = conn.send {
+                self.ring.cancel_send(send);
+            }
+        }
+        self.free(slot);
+    }
+
+    /// Frees the slot of a closing connection once nothing in the kernel refers to it.
+    fn free(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get(slot as usize) else { return };
+        if conn.recv == Recv::Off && conn.send.is_none() {
+            let conn = self.conns.remove(slot as usize);
+            self.ring.close(conn.fd);
+            self.local.counters.sub(Count::Open);
+            self.local.tasks.abort(conn.task);
+        }
+    }
+
+    fn take_mail(&mut self) -> bool {
+        if !self.inbox.take_mail() {
+            return false;
+        }
+        let mut wakes = mem::take(&mut self.scratch.wakes);
+        let overflow = self.inbox.take_wakes(&mut wakes);
+        self.local.counters.add(Count::ForeignWakes, wakes.len() as u64);
+        for key in wakes.drain(..) {
+            self.local.tasks.wake(key);
+        }
+        self.scratch.wakes = wakes;
+        if overflow {
+            self.local.tasks.wake_all();
+        }
+        let more = self.guest.mail();
+        if more {
+            self.inbox.notify();
+        }
+        let fresh = self.guest.listeners();
+        if !fresh.is_empty() {
+            let listener =
+                |socket| Listener { socket: Some(socket), armed: false, resume_ms: 0 };
+            self.listeners.extend(fresh.into_iter().map(listener));
+            self.arm_listeners();
+        }
+        self.follow_state();
+        more
+    }
+
+    fn advance(&mut self) {
+        self.local.advance_wheel();
+    }
+
+    /// What is looked at once a tick, not once a turn.
+    fn housekeep(&mut self) {
+        let now_ms = self.local.clock.now_ms();
+        while let Some((token, until_ms)) = self.lingering.front().copied() {
+            let conn = self.conns.get(token.slot as usize);
+            match conn {
+                Some(conn) if conn.generation == token.generation => {
+                    if until_ms > now_ms {
+                        break;
+                    }
+                    self.lingering.pop_front();
+                    self.abort(token.slot);
+                }
+                _ => {
+                    self.lingering.pop_front();
+                }
+            }
+        }
+        if now_ms >= self.swept_ms + SWEEP_MS {
+            self.swept_ms = now_ms;
+            self.sweep_stalled(now_ms);
+        }
+        self.arm_listeners();
+        self.follow_state();
+    }
+
+    /// Ends connections whose peer does not read.
+    fn sweep_stalled(&mut self, now_ms: u64) {
+        let Some(before_ms) = now_ms.checked_sub(self.local.limits.write_stall_ms_max) else {
+            return;
+        };
+        let mut tokens = mem::take(&mut self.scratch.tokens);
+        self.ring.stalled(before_ms, &mut tokens);
+        for token in tokens.drain(..) {
+            self.local.counters.add(Count::Stalled, 1);
+            self.broken(token.slot);
+            self.abort(token.slot);
+        }
+        self.scratch.tokens = tokens;
+    }
+
+    fn arm_listeners(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        let now_ms = self.local.clock.now_ms();
+        for (at, listener) in self.listeners.iter_mut().enumerate() {
+            if let Some(socket) = &listener.socket
+                && !listener.armed
+                && listener.resume_ms <= now_ms
+            {
+                listener.armed = true;
+                self.ring.accept(socket.as_raw_fd(), listener_token(at));
+            }
+        }
+    }
+
+    fn follow_state(&mut self) {
+        if self.guest.state() == State::Serve || self.drain.is_some() {
+            return;
+        }
+        self.drain = Some(Drain { last: None });
+        self.local.draining_ms.set(Some(self.local.clock.now_ms()));
+        for (at, listener) in self.listeners.iter().enumerate() {
+            if let Some(socket) = &listener.socket {
+                socket::close_gate(socket.as_raw_fd());
+                if listener.armed {
+                    self.ring.cancel_accept(listener_token(at));
+                }
+            }
+        }
+        self.drain_listeners();
+        self.local.tasks.wake_all();
+    }
+
+    /// Takes what listeners still hold, then closes them: closing first would reset it.
+    fn drain_listeners(&mut self) {
+        for at in 0..self.listeners.len() {
+            if self.listeners[at].armed {
+                continue;
+            }
+            let Some(socket) = self.listeners[at].socket.take() else { continue };
+            while let Some(fd) = socket::accept_rest(socket.as_raw_fd()) {
+                self.connect(fd);
+            }
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        if self.guest.state() == State::End {
+            return true;
+        }
+        if !self.conns.is_empty() || self.listeners.iter().any(|it| it.socket.is_some()) {
+            return false;
+        }
+        match drain.last {
+            None => match self.guest.last() {
+                None => true,
+                Some(last) => {
+                    drain.last = Some(self.local.tasks.spawn(last));
+                    false
+                }
+            },
+            Some(key) => !self.local.tasks.is_alive(key),
+        }
+    }
+
+    /// Ends what the grace did not see end.
+    fn cut_off(&mut self) {
+        let cut = self.conns.len() as u64;
+        self.local.counters.add(Count::CutOff, cut);
+        if cut > 0 {
+            tracing::warn!(shard = self.local.id, connections = cut, "cut off by the grace time");
+        }
+        self.local.tasks.clear();
+        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.abort(slot));
+        // Bounded: shut sockets complete at once, and a ring that does not is dropped with care.
+        for _ in 0..16 {
+            if self.conns.is_empty() || self.ring.enter(false).is_err() {
+                break;
+            }
+            self.complete();
+        }
+        let _ = self.ring.enter(false);
+    }
+
+    fn set_tick(&mut self) {
+        if self.tick_ms.is_none() {
+            self.tick_ms = Some(self.local.clock.now_ms() + TICK_MS);
+            self.ring.set_timer(Timer::Tick, Duration::from_millis(TICK_MS));
+        }
+    }
+
+    /// A timer of the wheel that is due before the next tick gets a timer of the ring.
+    fn set_deadline(&mut self) {
+        let Some(due_ms) = self.local.wheel.borrow().next_ms() else { return };
+        let sooner = |set: Option<u64>| set.is_some_and(|set_ms| set_ms <= due_ms);
+        if sooner(self.tick_ms) || sooner(self.deadline_ms) {
+            return;
+        }
+        // A later one that is set already just fires for nothing.
+        self.deadline_ms = Some(due_ms);
+        let wait_ns = (due_ms * 1_000_000).saturating_sub(self.local.clock.now_ns()).max(1);
+        self.ring.set_timer(Timer::Deadline, Duration::from_nanos(wait_ns));
+    }
+
+    /// Leaves the thread to glommio until something comes for this shard.
+    async fn park(&mut self) -> io::Result<()> {
+        self.ring.attach_eventfd(self.park.eventfd())?;
+        self.set_deadline();
+        // Leftover task work (a kernel runs a bounded number of completions an enter) would
+        // sleep on: enter until nothing comes.
+        let quiet = self.settle()?;
+        if quiet && self.inbox.fall_asleep() {
+            self.local.counters.add(Count::Parks, 1);
+            let busy = self.local.counters.get(Count::Active) > 0
+                || self.local.blocking.in_flight() > 0;
+            let longest_ms = if busy { TICK_MS } else { PARK_MS_MAX };
+            self.park.wait(Duration::from_millis(longest_ms)).await;
+            self.inbox.wake_up();
+        }
+        self.ring.detach_eventfd()
+    }
+
+    /// Enters until no completion is left. False if there were any: they are taken.
+    fn settle(&mut self) -> io::Result<bool> {
+        let mut quiet = true;
+        loop {
+            self.ring.enter(false)?;
+            let before = self.local.counters.get(Count::Completions);
+            self.complete();
+            if self.local.counters.get(Count::Completions) == before {
+                break;
+            }
+            quiet = quiet && self.local.tasks.ready_len() == 0;
+        }
+        Ok(quiet && self.local.tasks.ready_len() == 0)
+    }
+}
+
+/// How a driver hands its thread to glommio: it reads an eventfd on glommio's ring.
+///
+/// glommio parks even with runnable tasks in rare cases, so it is never left without a completion
+/// or a timer to come: `turn_glommio` writes the eventfd first, `wait` sets a timer.
+struct Park {
+    file: Rc<BufferedFile>,
+    read: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Park {
+    fn new() -> io::Result<Park> {
+        let eventfd = crate::ring::eventfd(true)?;
+        Ok(Park { file: Rc::new(buffered(eventfd)), read: None })
+    }
+
+    fn eventfd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Lets glommio run its timers, its completions and its tasks once.
+    async fn turn_glommio(&mut self) {
+        crate::ring::signal(self.eventfd());
+        let read = self.reading();
+        read.await;
+        self.read = None;
+    }
+
+    /// Until the eventfd is written, at most `longest`.
+    async fn wait(&mut self, longest: Duration) {
+        let mut timer = GlommioTimer::new(longest);
+        let read = self.reading();
+        let woken = poll_fn(|cx| {
+            if read.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            Pin::new(&mut timer).poll(cx).map(|_| false)
+        })
+        .await;
+        if woken {
+            self.read = None;
+        }
+    }
+
+    fn reading(&mut self) -> &mut Pin<Box<dyn Future<Output = ()>>> {
+        let file = &self.file;
+        self.read.get_or_insert_with(|| {
+            let file = file.clone();
+            Box::pin(async move {
+                let _ = file.read_at(0, 8).await;
+            })
+        })
+    }
+}
+
+fn buffered(eventfd: OwnedFd) -> BufferedFile {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the descriptor is owned and given away here; the file closes it.
+    unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) }
+}
+
+fn listener_token(at: usize) -> Token {
+    Token { slot: at as u32, generation: 0 }
+}
+
+/// How often stalled sends are looked for.
+const SWEEP_MS: u64 = 1_000;
