@@ -317,12 +317,7 @@ impl Start {
         let site = Rc::new(OnceCell::new());
         let building = build_site(local.clone(), site.clone(), build, self.report.clone());
         local.tasks.spawn(Box::pin(building));
-        let host = Host {
-            local: local.clone(),
-            site,
-            post: self.post.clone(),
-            mesh,
-        };
+        let host = Host { local: local.clone(), site, post: self.post.clone(), mesh };
         drop(self.report);
         let ended = match Driver::new(host, local, inbox) {
             Ok(driver) => driver.run().await,

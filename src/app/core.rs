@@ -178,10 +178,9 @@ impl Core {
     /// Ready for the next request of the connection; buffers and arena stay.
     #[inline]
     pub(crate) fn reset(&mut self) {
-        self.local.counters.raise(
-            crate::base::counters::Count::ArenaBytes,
-            self.arena.bytes_held() as u64,
-        );
+        self.local
+            .counters
+            .raise(crate::base::counters::Count::ArenaBytes, self.arena.bytes_held() as u64);
         self.arena.reset(ARENA_BYTES_KEEP_MAX);
         self.route = None;
         if self.allow.is_some() {

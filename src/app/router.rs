@@ -111,7 +111,8 @@ impl<T> Router<T> {
             }
         }
         let Some(leaf) = leaf else { return bad("no segment") };
-        if let Some(other) = leaf.iter().map(|at| &self.routes[*at as usize]).find(|it| *it.method == *method)
+        if let Some(other) =
+            leaf.iter().map(|at| &self.routes[*at as usize]).find(|it| *it.method == *method)
         {
             return bad(&format!(
                 "conflicts with {} {} ({})",
@@ -119,19 +120,22 @@ impl<T> Router<T> {
             ));
         }
         leaf.push(self.routes.len() as u32);
-        self.routes.push(Route {
-            method: method.into(),
-            pattern: pattern.into(),
-            value,
-            at,
-        });
+        self.routes.push(Route { method: method.into(), pattern: pattern.into(), value, at });
         Ok(())
     }
 
     /// Looks a path up. HEAD is answered by GET where it has no route of its own.
     #[inline]
-    pub(crate) fn find<'r>(&'r self, method: &str, path: &str, params: &mut Params) -> Found<'r, T> {
+    pub(crate) fn find<'r>(
+        &'r self,
+        method: &str,
+        path: &str,
+        params: &mut Params,
+    ) -> Found<'r, T> {
         params.len = 0;
+        if !path.starts_with('/') {
+            return Found::None; // `*`
+        }
         if let Some(route) = self.walk(&self.root, method, path, 1, params) {
             return Found::Route(route);
         }
@@ -171,7 +175,7 @@ impl<T> Router<T> {
         let end = memchr::memchr(b'/', rest.as_bytes()).map(|at| from + at);
         let segment = &path[from..end.unwrap_or(path.len())];
         let kept = params.len;
-        let mut down = |child: &'r Node, params: &mut Params| match end {
+        let down = |child: &'r Node, params: &mut Params| match end {
             Some(end) => self.walk(child, method, path, end + 1, params),
             None => self.of(&child.leaf, method),
         };

@@ -24,6 +24,7 @@ pub(crate) struct Arena {
     live: Cell<usize>,
     /// Newest first; each node and its value lie in `bump`.
     values: Cell<Option<NonNull<Node>>>,
+    /// Without bookkeeping.
     first_bytes: usize,
 }
 
@@ -35,8 +36,9 @@ struct Node {
 }
 
 impl Arena {
-    /// An arena whose first chunk has about `first_bytes`.
+    /// An arena whose first chunk costs `first_bytes`, bookkeeping and all.
     pub(crate) fn with_capacity(first_bytes: usize) -> Arena {
+        let first_bytes = first_bytes.saturating_sub(OVERHEAD_BYTES);
         Arena {
             bump: Bump::with_capacity(first_bytes),
             live: Cell::new(0),
@@ -72,6 +74,7 @@ impl Arena {
     }
 
     /// A copy of `text`.
+    #[inline]
     pub(crate) fn copy(&self, text: &str) -> &str {
         self.bump.alloc_str(text)
     }
@@ -113,14 +116,10 @@ impl Arena {
         if self.values.get().is_some() {
             self.drop_values();
         }
-        if self.live.get() != 0 {
-            let fresh = Bump::with_capacity(self.first_bytes);
-            mem::forget(mem::replace(&mut self.bump, fresh));
-            self.live.set(0);
-        } else if self.bump.allocated_bytes() > keep_bytes_max {
-            self.bump = Bump::with_capacity(self.first_bytes);
-        } else {
+        if self.live.get() == 0 && self.bump.allocated_bytes() <= keep_bytes_max {
             self.bump.reset();
+        } else {
+            self.renew();
         }
     }
 
@@ -130,6 +129,23 @@ impl Arena {
         self.bump.allocated_bytes()
     }
 
+    /// Bytes that this request has taken, with what was left over at the ends of full chunks.
+    #[cfg_attr(not(test), allow(dead_code))]
+    #[inline]
+    pub(crate) fn bytes_used(&self) -> usize {
+        self.bump.allocated_bytes() - self.bump.chunk_capacity()
+    }
+
+    #[cold]
+    fn renew(&mut self) {
+        let fresh = Bump::with_capacity(self.first_bytes);
+        let old = mem::replace(&mut self.bump, fresh);
+        if self.live.replace(0) != 0 {
+            mem::forget(old);
+        }
+    }
+
+    #[cold]
     fn drop_values(&mut self) {
         while let Some(node) = self.values.get() {
             // SAFETY: `&mut self` proves that no reference into the arena is left.
@@ -182,55 +198,180 @@ impl<T> Drop for Placed<'_, T> {
     }
 }
 
+/// What bumpalo and the allocator put beside a chunk: with it a chunk is a power of two or whole
+/// pages, which is what bumpalo rounds up to.
+const OVERHEAD_BYTES: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::future::{pending, poll_fn};
+    use std::hint::black_box;
+    use std::marker::PhantomPinned;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::rc::Rc;
+    use std::sync::Mutex;
     use std::task::Waker;
 
     use super::*;
 
+    const FIRST: usize = 8192;
     const KEEP: usize = 64 * 1024;
 
-    fn poll_once<F: Future>(future: &mut Pin<Box<F>>) {
-        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    /// Where what the tests leak on purpose can be found, or a leak sanitizer complains.
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+    /// A list of waiters that lie in their futures, as those of tokio do.
+    #[derive(Default)]
+    struct Bell(RefCell<Vec<NonNull<Wait>>>);
+
+    /// Pending; from the first poll to its drop in the list.
+    struct Wait {
+        bell: Rc<Bell>,
+        rings: Cell<u64>,
+        _pin: PhantomPinned,
     }
 
-    /// What a forgotten future leaves behind: the address of memory inside it, in a list outside,
-    /// as an intrusive waiter list does.
-    #[test]
-    fn a_forgotten_future_keeps_its_memory() {
-        let seen: Rc<Cell<*const [u64; 16]>> = Rc::new(Cell::new(ptr::null()));
-        let mut arena = Arena::with_capacity(8192);
-        {
-            let note = seen.clone();
-            let placed = arena.place(move || async move {
-                let node = [0x5a5a_5a5a_5a5a_5a5a_u64; 16];
-                poll_fn(|_| {
-                    note.set(&raw const node);
-                    Poll::Ready(())
-                })
-                .await;
-                pending::<()>().await;
-                std::hint::black_box(&node);
-            });
-            let mut boxed = Box::pin(placed);
-            poll_once(&mut boxed);
-            mem::forget(boxed);
+    const QUIET: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+
+    impl Bell {
+        fn wait(self: &Rc<Bell>) -> Wait {
+            Wait { bell: self.clone(), rings: Cell::new(QUIET), _pin: PhantomPinned }
         }
-        arena.reset(KEEP);
-        let reused = arena.bump.alloc_slice_fill_copy(6000, 0u8).as_ptr_range();
-        let at = seen.get().cast::<u8>();
-        assert!(!reused.contains(&at), "memory of a pinned, undropped future was reused");
-        drop(arena);
-        // SAFETY: given up by the arena, never freed: that is what is tested (the address
-        // sanitizer would see a use after free).
-        assert_eq!(unsafe { (*seen.get())[7] }, 0x5a5a_5a5a_5a5a_5a5a);
+
+        /// Rings all waiters: how many are unharmed, how many are not.
+        fn ring(&self) -> (usize, usize) {
+            let mut found = (0, 0);
+            for wait in self.0.borrow().iter() {
+                // SAFETY: a pinned waiter stays where it is until its drop takes it off the list.
+                let rings = unsafe { &(*wait.as_ptr()).rings };
+                match rings.replace(rings.get().wrapping_add(1)) {
+                    QUIET..0x5a5a_5a5a_5a5b_0000 => found.0 += 1,
+                    _ => found.1 += 1,
+                }
+            }
+            found
+        }
+    }
+
+    impl Future for Wait {
+        type Output = u64;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u64> {
+            let mut waits = self.bell.0.borrow_mut();
+            let at = NonNull::from(&*self);
+            if !waits.contains(&at) {
+                waits.push(at);
+            }
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Wait {
+        fn drop(&mut self) {
+            let at = NonNull::from(&*self);
+            self.bell.0.borrow_mut().retain(|known| *known != at);
+        }
+    }
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn panics(what: impl FnOnce()) -> bool {
+        catch_unwind(AssertUnwindSafe(what)).is_err()
+    }
+
+    /// Places a waiter as a middleware might place its `next`, polls it once and forgets it.
+    fn forget_a_waiter(arena: &Arena, bell: &Rc<Bell>) {
+        let mut placed = arena.place(|| {
+            let wait = bell.wait();
+            async move { wait.await.wrapping_add(1) }
+        });
+        assert!(poll(&mut placed).is_pending());
+        mem::forget(placed);
+    }
+
+    /// The newest chunk leads to the others.
+    fn leaks(arena: &Arena) {
+        LEAKED.lock().unwrap().push(ptr::from_ref(arena.keep(0_u8)).addr());
     }
 
     #[test]
-    fn values_drop_once_newest_first_and_panics_leak_soundly() {
+    fn a_forgotten_future_survives_the_reset() {
+        let bell = Rc::new(Bell::default());
+        let mut arena = Arena::with_capacity(FIRST);
+        forget_a_waiter(&arena, &bell);
+        leaks(&arena);
+        arena.reset(KEEP);
+        for _ in 0..4 {
+            black_box(arena.bump.alloc_slice_fill_copy(FIRST / 2, 0xaa_u8));
+        }
+        assert_eq!(bell.ring(), (1, 0), "its memory was used again");
+        assert_eq!(arena.live.get(), 0, "the arena is as good as new");
+    }
+
+    #[test]
+    fn a_forgotten_future_survives_the_arena() {
+        let bell = Rc::new(Bell::default());
+        let arena = Arena::with_capacity(FIRST);
+        forget_a_waiter(&arena, &bell);
+        leaks(&arena);
+        drop(arena);
+        assert_eq!(ring_after_reuse(&bell), (1, 0), "its memory was freed");
+        // The same where the drop of a value panics, and ends the drop of the arena.
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let arena = Arena::with_capacity(FIRST);
+        forget_a_waiter(&arena, &bell);
+        arena.put(Bad);
+        leaks(&arena);
+        assert!(panics(|| drop(arena)));
+        assert_eq!(ring_after_reuse(&bell), (2, 0), "its memory was freed");
+    }
+
+    /// Chunks that were freed are filled before.
+    fn ring_after_reuse(bell: &Bell) -> (usize, usize) {
+        let again: Vec<Vec<u8>> = (0..64).map(|more| vec![0xaa; FIRST - 32 + more]).collect();
+        let rung = bell.ring();
+        drop(black_box(again));
+        rung
+    }
+
+    #[test]
+    fn a_large_arena_is_given_back_unless_something_lives_in_it() {
+        let bell = Rc::new(Bell::default());
+        let mut arena = Arena::with_capacity(FIRST);
+        let first = arena.bytes_held();
+        assert_eq!(first, FIRST - OVERHEAD_BYTES);
+        for forgets in [false, true] {
+            assert_eq!(arena.bytes_used(), 0);
+            if forgets {
+                forget_a_waiter(&arena, &bell);
+            }
+            arena.text(format_args!("{:60000}{:60000}", 1, 2));
+            if forgets {
+                leaks(&arena);
+            }
+            assert!(arena.bytes_held() > KEEP && arena.bytes_used() >= 120_000);
+            arena.reset(KEEP);
+            assert_eq!(arena.bytes_held(), first);
+        }
+        assert_eq!(bell.ring(), (1, 0));
+        // What is within the limit stays.
+        arena.text(format_args!("{:20000}", 1));
+        let held = arena.bytes_held();
+        arena.reset(held);
+        assert!(arena.bytes_held() > 20_000 && arena.bytes_used() == 0);
+        arena.reset(20_000);
+        assert_eq!(arena.bytes_held(), first);
+    }
+
+    #[test]
+    fn a_panic_in_a_drop_leaks_soundly() {
         struct Note(u32, Rc<RefCell<Vec<u32>>>);
         impl Drop for Note {
             fn drop(&mut self) {
@@ -239,54 +380,170 @@ mod tests {
             }
         }
         let log = Rc::new(RefCell::new(Vec::new()));
+        // In a value, at the reset: the other values go with the next one.
         let mut arena = Arena::with_capacity(256);
         for id in 1..=3 {
             arena.put(Note(id, log.clone()));
         }
         assert_eq!(arena.got::<Note>().map(|note| note.0), Some(3));
         assert!(arena.got::<String>().is_none());
-        let reset = std::panic::AssertUnwindSafe(|| arena.reset(KEEP));
-        assert!(std::panic::catch_unwind(reset).is_err());
-        drop(arena);
-        assert_eq!(*log.borrow(), [3, 2, 1]);
-    }
-
-    #[test]
-    fn a_large_arena_is_given_back() {
-        let mut arena = Arena::with_capacity(8192);
-        let first = arena.bytes_held();
-        assert!((8192..9000).contains(&first), "{first}");
-        arena.text(format_args!("{:1000000}", 1));
-        assert!(arena.bytes_held() > 1_000_000);
+        assert!(panics(|| arena.reset(KEEP)));
+        assert_eq!(arena.got::<Note>().map(|note| note.0), Some(1));
         arena.reset(KEEP);
-        assert_eq!(arena.bytes_held(), first);
+        assert!(arena.got::<Note>().is_none());
+        assert_eq!(log.take(), [3, 2, 1]);
+        // In a value, as the arena goes: the rest leaks with its memory.
+        for id in 1..=3 {
+            arena.put(Note(id, log.clone()));
+        }
+        leaks(&arena);
+        assert!(panics(|| drop(arena)));
+        assert_eq!(log.take(), [3, 2]);
+        // In a future: its memory is not used again.
+        let mut arena = Arena::with_capacity(256);
+        let note = Note(2, log.clone());
+        let placed = arena.place(|| async move {
+            black_box(&note);
+        });
+        leaks(&arena);
+        assert!(panics(|| drop(placed)));
+        assert_eq!(arena.live.get(), 1);
+        arena.reset(KEEP);
+        assert_eq!((arena.live.get(), arena.bytes_used()), (0, 0));
+        // In the making of a future: nothing was placed.
+        assert!(panics(|| {
+            arena.place(|| -> std::future::Pending<()> { panic!("on purpose") });
+        }));
+        assert_eq!(arena.live.get(), 0);
     }
 
     #[test]
-    fn odd_futures_are_placed_and_dropped() {
-        #[repr(align(128))]
-        struct Wide(u8);
-        let mut arena = Arena::with_capacity(64);
-        for _ in 0..1000 {
-            let mut nothing = Box::pin(arena.place(|| async {}));
-            let cx = &mut Context::from_waker(Waker::noop());
-            assert!(nothing.as_mut().poll(cx).is_ready());
-            drop(nothing);
-            let wide = Wide(7);
-            let mut placed = Box::pin(arena.place(move || async move {
-                assert_eq!((&raw const wide).addr() % 128, 0);
-                wide.0
-            }));
-            assert_eq!(placed.as_mut().poll(cx), Poll::Ready(7));
-            drop(placed);
-            arena.reset(KEEP);
+    fn futures_of_any_size_and_alignment() {
+        fn check<const BYTES: usize, A: Default>(arena: &mut Arena) {
+            for _ in 0..100 {
+                arena.keep(1_u8);
+                let (bytes, aligned) = ([0x77_u8; BYTES], A::default());
+                let mut placed = arena.place(|| async move {
+                    std::future::ready(()).await;
+                    (bytes == [0x77; BYTES], (&raw const aligned).addr() % align_of::<A>())
+                });
+                assert_eq!(poll(&mut placed), Poll::Ready((true, 0)));
+                drop(placed);
+                arena.reset(KEEP);
+            }
         }
-        let make = std::panic::AssertUnwindSafe(|| {
-            let made: Placed<'_, ()> =
-                arena.place(|| -> std::future::Pending<()> { panic!("on purpose") });
-            drop(made);
-        });
-        assert!(std::panic::catch_unwind(make).is_err());
+        #[derive(Default)]
+        #[repr(align(32))]
+        struct Align32(#[allow(dead_code)] u8);
+        #[derive(Default)]
+        #[repr(align(4096))]
+        struct Align4096(#[allow(dead_code)] u8);
+        let mut arena = Arena::with_capacity(64);
+        check::<0, ()>(&mut arena);
+        check::<1, u128>(&mut arena);
+        check::<100, Align32>(&mut arena);
+        check::<20_000, Align4096>(&mut arena);
+        let mut nothing = arena.place(|| std::future::ready(()));
+        assert!(poll(&mut nothing).is_ready());
+        assert_eq!(arena.live.get(), 1);
+        drop(nothing);
         assert_eq!(arena.live.get(), 0);
+    }
+
+    /// A value that knows how many of its kind live.
+    struct Counted<const KIND: usize>(u64, Rc<Cell<usize>>);
+
+    impl<const KIND: usize> Counted<KIND> {
+        fn new(value: u64, living: &Rc<Cell<usize>>) -> Counted<KIND> {
+            living.set(living.get() + 1);
+            Counted(value, living.clone())
+        }
+    }
+
+    impl<const KIND: usize> Drop for Counted<KIND> {
+        fn drop(&mut self) {
+            self.1.set(self.1.get() - 1);
+        }
+    }
+
+    /// What one request does to an arena, against what a model says.
+    fn one_request(arena: &Arena, bell: &Rc<Bell>, living: &Rc<Cell<usize>>, seed: &mut u64) {
+        let mut random = |below: u64| {
+            *seed ^= *seed << 13;
+            *seed ^= *seed >> 7;
+            *seed ^= *seed << 17;
+            *seed % below
+        };
+        let mut newest: [Option<u64>; 3] = [None; 3];
+        let mut texts: Vec<(&str, u64)> = Vec::new();
+        let mut placed: Vec<(Placed<'_, u64>, u64)> = Vec::new();
+        for _ in 0..random(24) {
+            let value = random(u64::MAX);
+            match random(12) {
+                0 => newest[0] = Some(arena.put(Counted::<0>::new(value, living)).0),
+                1 => newest[1] = Some(arena.put(Counted::<1>::new(value, living)).0),
+                2 => newest[2] = Some(*arena.put(value)),
+                3 => texts.push((arena.text(format_args!("{value}")), value)),
+                4 => texts.push((arena.copy(&value.to_string()), value)),
+                5 => assert_eq!(*arena.keep(value), value),
+                6..8 => {
+                    let own = Counted::<2>::new(value, living);
+                    placed.push((arena.place(|| async move { own.0 }), value));
+                }
+                8 => {
+                    let wait = bell.wait();
+                    placed.push((arena.place(|| wait), 0));
+                }
+                9 if !placed.is_empty() => {
+                    let (mut future, value) =
+                        placed.swap_remove(random(placed.len() as u64) as usize);
+                    assert!([Poll::Pending, Poll::Ready(value)].contains(&poll(&mut future)));
+                }
+                10 if random(500) == 0 => forget_a_waiter(arena, bell),
+                _ => {
+                    for (future, _) in &mut placed {
+                        // The ready ones may be polled once only.
+                        if bell.0.borrow().contains(&future.future.cast()) {
+                            assert!(poll(future).is_pending());
+                        }
+                    }
+                }
+            }
+            let got = [
+                arena.got::<Counted<0>>().map(|it| it.0),
+                arena.got::<Counted<1>>().map(|it| it.0),
+                arena.got::<u64>().copied(),
+            ];
+            assert_eq!(got, newest);
+        }
+        assert!(arena.live.get() >= placed.len());
+        for (text, value) in texts {
+            assert_eq!(text.parse(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_requests() {
+        let bell = Rc::new(Bell::default());
+        let living = Rc::new(Cell::new(0));
+        let mut seed = 0x9e37_79b9_7f4a_7c15;
+        let mut arena = Arena::with_capacity(256);
+        let mut forgotten = 0;
+        for request in 0..100_000 {
+            one_request(&arena, &bell, &living, &mut seed);
+            forgotten += arena.live.get();
+            if arena.live.get() > 0 {
+                leaks(&arena);
+            }
+            arena.reset(2048);
+            assert_eq!((arena.live.get(), arena.bytes_used(), living.get()), (0, 0, 0));
+            assert!(arena.bytes_held() <= 2048);
+            if request % 4096 == 0 {
+                assert_eq!(bell.ring(), (forgotten, 0));
+                arena = Arena::with_capacity(256);
+            }
+        }
+        assert!(forgotten > 0);
+        assert_eq!(bell.ring(), (forgotten, 0));
     }
 }

@@ -47,8 +47,7 @@ impl<T> Wheel<T> {
         let at_ms = at_ms.clamp(self.now_ms, self.now_ms + SPAN_MS - 1);
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let entry =
-            Entry { value, at_ms, generation, level: 0, slot: 0, prev: None, next: None };
+        let entry = Entry { value, at_ms, generation, level: 0, slot: 0, prev: None, next: None };
         let key = self.entries.insert(entry) as u32;
         self.link(key);
         TimerId { key, generation }

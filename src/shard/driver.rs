@@ -30,9 +30,7 @@ use super::tasks::Polled;
 use super::waker::TaskKey;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
-use crate::limits::{
-    ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, PARK_MS_MAX, TICK_MS,
-};
+use crate::limits::{ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, PARK_MS_MAX, TICK_MS};
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
 /// What the floor above gives the driver to do.
@@ -135,11 +133,7 @@ struct Scratch {
 }
 
 impl<G: Guest> Driver<G> {
-    pub(crate) fn new(
-        guest: G,
-        local: Rc<Local>,
-        inbox: &'static Inbox,
-    ) -> io::Result<Driver<G>> {
+    pub(crate) fn new(guest: G, local: Rc<Local>, inbox: &'static Inbox) -> io::Result<Driver<G>> {
         Ok(Driver {
             guest,
             local,
@@ -577,8 +571,7 @@ impl<G: Guest> Driver<G> {
         }
         let fresh = self.guest.listeners();
         if !fresh.is_empty() {
-            let listener =
-                |socket| Listener { socket: Some(socket), armed: false, resume_ms: 0 };
+            let listener = |socket| Listener { socket: Some(socket), armed: false, resume_ms: 0 };
             self.listeners.extend(fresh.into_iter().map(listener));
             self.arm_listeners();
         }
@@ -747,8 +740,8 @@ impl<G: Guest> Driver<G> {
         let quiet = self.settle()?;
         if quiet && self.inbox.fall_asleep() {
             self.local.counters.add(Count::Parks, 1);
-            let busy = self.local.counters.get(Count::Active) > 0
-                || self.local.blocking.in_flight() > 0;
+            let busy =
+                self.local.counters.get(Count::Active) > 0 || self.local.blocking.in_flight() > 0;
             let longest_ms = if busy { TICK_MS } else { PARK_MS_MAX };
             self.park.wait(Duration::from_millis(longest_ms)).await;
             self.inbox.wake_up();
