@@ -312,7 +312,7 @@ impl Start {
         inbox.clear();
         let local = Rc::new(Local::new(self.place, self.limits, Clock::new(), self.blocking));
         let _here = waker::enter(local.tasks.clone());
-        let mesh = Rc::new(Mesh::new(self.place.id, self.ends, &self.seats));
+        let mesh = Rc::new(Mesh::new(self.ends, &self.seats));
         mailbox::enter(Some(mesh.clone()));
         let site = Rc::new(OnceCell::new());
         let building = build_site(local.clone(), site.clone(), build, self.report.clone());

@@ -140,6 +140,20 @@ impl TestClient {
         out
     }
 
+    /// Sends bytes and waits, however long, until the server closes: all that came back.
+    pub async fn raw_until_closed(&self, bytes: &[u8]) -> Vec<u8> {
+        let wire = self.rig.connect();
+        let mut out = Vec::new();
+        wire.push(bytes);
+        poll_fn(|_| {
+            collect(&wire, &mut out);
+            if wire.closing() == Close::Open { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        collect(&wire, &mut out);
+        out
+    }
+
     /// Sends bytes and leaves the connection open: what comes back when nothing more can run,
     /// without time going on, and whether the server has closed.
     pub async fn raw_open(&self, bytes: &[u8]) -> (Vec<u8>, bool) {

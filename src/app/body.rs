@@ -71,7 +71,10 @@ impl Reading {
                     trailer_bytes_max: TRAILER_BYTES_MAX,
                     trailers_max: TRAILERS_MAX,
                 };
-                *self.chunked.get_mut() = Some(Box::new(Chunked::new(limits)));
+                match self.chunked.get_mut() {
+                    Some(decoder) => decoder.reset(),
+                    empty => *empty = Some(Box::new(Chunked::new(limits))),
+                }
             }
         }
     }
@@ -81,7 +84,6 @@ impl Reading {
         self.taken.set(0);
         self.raw_at.set(0);
         spares.give(self.raw.take());
-        *self.chunked.get_mut() = None;
         self.ended.set(false);
         self.broken.set(false);
         self.continued.set(false);
@@ -237,7 +239,7 @@ impl Core {
     }
 
     pub(crate) fn trailer(&self, name: &str) -> Option<&str> {
-        if !self.reading.ended.get() {
+        if !self.reading.ended.get() || self.head.body != Body::Chunked {
             return None;
         }
         let chunked = self.reading.chunked.borrow();

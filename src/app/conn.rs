@@ -11,7 +11,7 @@ use std::task::Poll;
 use super::core::{Core, Phase};
 use super::reply::{is_bodiless, run_on_head, write_head};
 use super::site::Site;
-use super::upgrade::Raw;
+use super::upgrade::{Raw, Run};
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Input, Wire};
 use crate::error::Error;
@@ -91,7 +91,7 @@ enum Turn {
     Partial { bytes: usize },
     Refused(Refusal),
     Close(Close),
-    Upgrade(Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = crate::Result<()>>>>>),
+    Upgrade(Run),
 }
 
 /// How a request ended.
@@ -243,8 +243,7 @@ impl Conn {
         let (head_bytes, body) = (it.head.len, it.head.body);
         it.reading.begin(head_bytes, body);
         it.date.set(self.site.date());
-        let draining = self.site.local.draining_ms.get().is_some();
-        it.close.set(!it.head.keep_alive || draining);
+        it.close.set(!it.head.keep_alive);
         let target = self.site.serve.route(it);
         match self.run(core, target).await {
             Ran::Answered => {}
@@ -325,7 +324,8 @@ impl Conn {
             tracing::error!(status, "an answer that cannot be sent");
             core.answer_error(&Error::new(500, "internal error"));
         }
-        if !core.reading.is_ended() && !core.is_drainable() {
+        let draining = self.site.local.draining_ms.get().is_some();
+        if draining || (!core.reading.is_ended() && !core.is_drainable()) {
             core.close.set(true);
         }
         core.with_body(|body| {

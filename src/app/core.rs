@@ -45,9 +45,11 @@ pub(crate) struct Core {
     pub(crate) close: Cell<bool>,
     /// A field that must not be sent was set.
     pub(crate) bad_field: Cell<bool>,
-    pub(crate) on_head: RefCell<Vec<Box<dyn FnOnce(&ReplyHead<'_>)>>>,
+    pub(crate) on_head: RefCell<Vec<OnHead>>,
     pub(crate) upgrade: Cell<Option<Upgrade>>,
 }
+
+pub(crate) type OnHead = Box<dyn FnOnce(&ReplyHead<'_>)>;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

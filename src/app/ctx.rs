@@ -204,6 +204,15 @@ impl<S> Ctx<S> {
         super::mailbox::stats(&self.core.local).await
     }
 
+    /// The way to another shard over the mesh, and back; none if it is not there, or its queue is
+    /// full.
+    pub async fn ping(&self, shard: usize) -> Option<Duration> {
+        let local = &self.core.local;
+        let start_ns = local.clock.peek_ns();
+        let there = super::mailbox::ping(local, shard).await;
+        there.then(|| Duration::from_nanos(local.clock.peek_ns() - start_ns))
+    }
+
     /// Runs a future on this shard that outlives the request.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Task {
         self.shard().spawn(future)

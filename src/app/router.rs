@@ -159,7 +159,8 @@ impl<T> Router<T> {
     }
 
     /// In the order in which they were added.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = &Route<T>> {
+    #[cfg(test)]
+    fn routes(&self) -> impl Iterator<Item = &Route<T>> {
         self.routes.iter()
     }
 

@@ -36,8 +36,6 @@ pub(crate) trait Serve {
     fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()>;
     /// What runs when every connection has ended, last added first.
     fn take_on_stop(&self) -> Vec<OnStop>;
-    /// Each route as `METHOD /pattern`.
-    fn routes(&self) -> Vec<String>;
 }
 
 pub(crate) type OnStop = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
@@ -144,10 +142,6 @@ impl<S: 'static> Serve for Shared<S> {
 
     fn take_on_stop(&self) -> Vec<OnStop> {
         self.on_stop.take()
-    }
-
-    fn routes(&self) -> Vec<String> {
-        self.router.routes().map(|it| format!("{} {}", it.method, it.pattern)).collect()
     }
 }
 

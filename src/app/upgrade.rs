@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::base::wire::{Input, Wire};
 use crate::error::{Error, Result};
 
-type Run = Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = Result<()>>>>>;
+pub(crate) type Run = Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = Result<()>>>>>;
 
 /// What follows a 101. It owns nothing of the request: the arena is free again.
 pub(crate) struct Upgrade {

@@ -145,7 +145,6 @@ impl Arena {
         }
     }
 
-    #[cold]
     fn drop_values(&mut self) {
         while let Some(node) = self.values.get() {
             // SAFETY: `&mut self` proves that no reference into the arena is left.

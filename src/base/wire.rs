@@ -242,11 +242,6 @@ impl Wire {
         peek(&self.outbox, |out| !out.is_empty())
     }
 
-    #[inline]
-    pub(crate) fn is_sending(&self) -> bool {
-        self.sending.get() > 0
-    }
-
     pub(crate) fn is_eof(&self) -> bool {
         self.eof.get()
     }

@@ -95,9 +95,12 @@ impl Method {
             _ => Method::Other,
         }
     }
+}
 
+#[cfg(test)]
+impl Method {
     /// Empty for [`Method::Other`].
-    pub(crate) fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
             Method::Head => "HEAD",

@@ -3,9 +3,9 @@
 mod buffers;
 mod event;
 pub(crate) mod probe;
-mod ring;
 pub(crate) mod socket;
+mod uring;
 
 pub(crate) use buffers::BufferId;
 pub(crate) use event::{Event, Timer, Token};
-pub(crate) use ring::{Ring, SendStep, eventfd, signal};
+pub(crate) use uring::{Ring, SendStep, eventfd, signal};

@@ -114,6 +114,7 @@ impl Blocking {
         Job { slot, queued: Some((shared.clone(), id)) }
     }
 
+    #[cfg(test)]
     pub(crate) fn stats(&self) -> BlockingStats {
         let pool = self.0.0.lock();
         BlockingStats {

@@ -13,7 +13,6 @@ use crate::limits::{MESH_BATCH_MAX, MESH_MESSAGES_MAX};
 
 /// One shard's ends of the queues: to each other shard, and from each.
 pub(crate) struct Mesh<M> {
-    id: usize,
     /// By receiving shard; none to itself.
     to: Vec<Option<Outlet<M>>>,
     /// By sending shard.
@@ -53,17 +52,13 @@ pub(crate) fn ends<M>(count: usize) -> Vec<Ends<M>> {
 
 impl<M> Mesh<M> {
     /// `seats` are the seats of all shards, in the order of their ids.
-    pub(crate) fn new(id: usize, ends: Ends<M>, seats: &[u16]) -> Mesh<M> {
+    pub(crate) fn new(ends: Ends<M>, seats: &[u16]) -> Mesh<M> {
         let outlet = |(to, queue): (usize, Option<Producer<M>>)| {
             let inbox = inbox::of(seats[to])?;
             Some(Outlet { queue: RefCell::new(queue?), inbox })
         };
         let to = ends.to.into_iter().enumerate().map(outlet).collect();
-        Mesh { id, to, from: RefCell::new(ends.from), next: Cell::new(0) }
-    }
-
-    pub(crate) fn id(&self) -> usize {
-        self.id
+        Mesh { to, from: RefCell::new(ends.from), next: Cell::new(0) }
     }
 
     /// Shards in all, this one included.
@@ -123,11 +118,8 @@ mod tests {
     fn every_pair_has_a_queue_with_a_bound() {
         let seats: Vec<Seat> = (0..3).map(|_| Seat::take().expect("a seat")).collect();
         let numbers: Vec<u16> = seats.iter().map(Seat::number).collect();
-        let meshes: Vec<Mesh<u32>> = ends(3)
-            .into_iter()
-            .enumerate()
-            .map(|(id, ends)| Mesh::new(id, ends, &numbers))
-            .collect();
+        let meshes: Vec<Mesh<u32>> =
+            ends(3).into_iter().map(|ends| Mesh::new(ends, &numbers)).collect();
         for message in 0..MESH_MESSAGES_MAX as u32 {
             assert_eq!(meshes[0].send(1, message), Ok(()));
         }

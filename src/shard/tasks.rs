@@ -158,7 +158,8 @@ impl Tasks {
         self.slab.borrow().get(key.slot()).is_some_and(|task| task.key == key)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.slab.borrow().len()
     }
 }

@@ -108,16 +108,6 @@ impl Ring {
         self.push(entry.user_data(kind.pack(NOBODY)));
     }
 
-    /// Ends a timer early; its completion still comes.
-    pub(crate) fn remove_timer(&mut self, timer: Timer) {
-        let kind = match timer {
-            Timer::Tick => Kind::Tick,
-            Timer::Deadline => Kind::Deadline,
-        };
-        let entry = opcode::TimeoutRemove::new(kind.pack(NOBODY)).build();
-        self.push(entry.user_data(Kind::Done.pack(NOBODY)));
-    }
-
     /// Ends a multishot receive; its last completion still comes.
     pub(crate) fn cancel_receive(&mut self, token: Token) {
         self.cancel(Kind::Recv.pack(token));
