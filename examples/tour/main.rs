@@ -1,0 +1,126 @@
+//! The server at work, on a page: shards, counters, latencies.
+//!
+//! Run with: `cargo run --release --example tour`
+//! Try: a browser on http://127.0.0.1:8080/, and beside it
+//! `wrk -t1 -c64 -d20 http://127.0.0.1:8080/hello`
+
+use std::time::Duration;
+
+use serde::Serialize;
+use soloist::prelude::*;
+
+#[path = "../common/args.rs"]
+mod args;
+
+const PAGE: &str = include_str!("page.html");
+
+fn main() -> Result<()> {
+    args::server()?.run(app)
+}
+
+async fn app(_: Shard) -> Result<App<()>> {
+    Ok(App::new(())
+        .wrap(safe)
+        .get("/", async |cx| cx.html(PAGE))
+        .get("/hello", async |cx| cx.text("hello, world"))
+        .get("/greet/:name", greet)
+        .post("/echo", async |cx| cx.bytes("application/octet-stream", cx.body().await?))
+        .get("/count/:to", count)
+        .get("/nap/:ms", nap)
+        .get("/stats", stats))
+}
+
+/// Middleware: what every page should say to a browser.
+async fn safe(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    let reply = next.reply().await;
+    cx.set_header("x-content-type-options", "nosniff");
+    Ok(reply)
+}
+
+async fn greet(cx: &Ctx<()>) -> Result<Reply> {
+    let name: &str = cx.param("name")?;
+    cx.text(cx.format(format_args!("hello, {name}, from shard {}\n", cx.shard().id())))
+}
+
+/// A streamed answer.
+async fn count(cx: &Ctx<()>) -> Result<Reply> {
+    let to: u32 = cx.param("to")?;
+    let mut out = cx.stream("text/plain").await?;
+    for n in 1..=to.min(1_000) {
+        out.write(format!("{n}\n")).await?;
+        cx.sleep(Duration::from_millis(100)).await;
+    }
+    out.finish().await
+}
+
+async fn nap(cx: &Ctx<()>) -> Result<Reply> {
+    let ms: u64 = cx.param("ms")?;
+    cx.sleep(Duration::from_millis(ms.min(5_000))).await;
+    cx.text("good morning\n")
+}
+
+/// What the page shows.
+async fn stats(cx: &Ctx<()>) -> Result<Reply> {
+    #[derive(Serialize)]
+    struct Row {
+        shard: usize,
+        requests: u64,
+        connections: u64,
+        bytes_out: u64,
+        turns: u64,
+        completions: u64,
+        parks: u64,
+        p50_us: f64,
+        p99_us: f64,
+        p999_us: f64,
+    }
+    #[derive(Serialize)]
+    struct View {
+        answered_by: usize,
+        core: Option<usize>,
+        ping_us: Option<f64>,
+        arena_bytes: usize,
+        rows: Vec<Row>,
+        counts: std::collections::BTreeMap<&'static str, u64>,
+    }
+    let each = cx.stats_each().await;
+    let all = cx.stats_all().await;
+    let us = |ns: u64| ns as f64 / 1_000.0;
+    let row = |(shard, stats): (usize, &soloist::Stats)| Row {
+        shard,
+        requests: stats.get("requests"),
+        connections: stats.get("connections_open"),
+        bytes_out: stats.get("bytes_out"),
+        turns: stats.get("ring_turns"),
+        completions: stats.get("ring_completions"),
+        parks: stats.get("parks"),
+        p50_us: us(stats.latency_ns(0.5)),
+        p99_us: us(stats.latency_ns(0.99)),
+        p999_us: us(stats.latency_ns(0.999)),
+    };
+    let shard = cx.shard();
+    let ping = cx.ping((shard.id() + 1) % shard.count()).await;
+    cx.set_header("cache-control", "no-store").json(&View {
+        answered_by: shard.id(),
+        core: shard.core(),
+        ping_us: ping.map(|it| it.as_nanos() as f64 / 1_000.0),
+        arena_bytes: cx.arena_bytes(),
+        rows: each.iter().enumerate().map(row).collect(),
+        counts: all.counts().collect(),
+    })
+}
+
+#[test]
+fn the_tour() {
+    soloist::testing::TestClient::run(app, async |client| {
+        let page = client.get("/").await.expect(200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        client.get("/greet/you").await.expect(200).text("hello, you, from shard 0\n");
+        client.get("/count/3").await.expect(200).text("1\n2\n3\n");
+        client.get("/nap/x").await.expect(400).text("ms: not a number");
+        client.post("/echo").body("abc").await.expect(200).text("abc");
+        let stats: serde_json::Value = client.get("/stats").await.expect(200).json();
+        assert_eq!(stats["counts"]["requests"], 6);
+    });
+}
