@@ -79,7 +79,13 @@ impl TestClient {
         seat.inbox().clear();
         let local = Rc::new(Local::new(place, limits, Clock::frozen(), blocking));
         let _here = waker::enter(local.tasks.clone());
-        let mut rig = Rig { local: local.clone(), seat, site: None, settling: Cell::new(false) };
+        let mut rig = Rig {
+            local: local.clone(),
+            seat,
+            site: None,
+            settling: Cell::new(false),
+            marked: RefCell::default(),
+        };
         let app = rig.block_on(build(Shard(local.clone())));
         let serve = app.and_then(App::build).unwrap_or_else(|error| panic!("the app: {error}"));
         rig.site = Some(Rc::new(Site::new(local.clone(), serve)));
@@ -165,6 +171,11 @@ impl TestClient {
         (out, wire.closing() != Close::Open)
     }
 
+    /// A connection to write to and read from byte by byte.
+    pub fn open(&self) -> Open<'_> {
+        Open { rig: &self.rig, wire: self.rig.connect() }
+    }
+
     /// Lets that much of the shard's time go by.
     pub async fn advance(&self, time: Duration) {
         Shard(self.rig.local.clone()).sleep(time).await;
@@ -173,6 +184,21 @@ impl TestClient {
     /// The shard that the application runs on.
     pub fn shard(&self) -> Shard {
         Shard(self.rig.local.clone())
+    }
+}
+
+/// A connection of a [`TestClient`], in bytes.
+pub struct Open<'a> {
+    rig: &'a Rig,
+    wire: Rc<Wire>,
+}
+
+impl Open<'_> {
+    /// Sends bytes, runs what can run, and appends what comes back.
+    pub fn exchange(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.wire.push(bytes);
+        while self.rig.pump() {}
+        collect(&self.wire, out);
     }
 }
 
@@ -435,6 +461,8 @@ struct Rig {
     site: Option<Rc<Site>>,
     /// Somebody waits until nothing can run.
     settling: Cell<bool>,
+    /// Kept for its memory.
+    marked: RefCell<Vec<u32>>,
 }
 
 impl Rig {
@@ -461,8 +489,8 @@ impl Rig {
             ran = true;
             self.local.tasks.poll(key);
         }
-        let mut marked = Vec::new();
-        self.local.dirty.take_into(&mut marked);
+        self.marked.borrow_mut().clear();
+        self.local.dirty.take_into(&mut self.marked.borrow_mut());
         ran
     }
 
@@ -499,5 +527,6 @@ fn collect(wire: &Wire, out: &mut Vec<u8>) {
     while let Some(bytes) = wire.take_outbox() {
         out.extend_from_slice(&bytes);
         wire.sent(bytes.len());
+        wire.give_back(bytes);
     }
 }

@@ -228,6 +228,11 @@ impl Wire {
         Some(out)
     }
 
+    /// A buffer of `take_outbox` that is sent.
+    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
+        self.spares.give(bytes);
+    }
+
     /// The kernel has taken over so many bytes.
     #[inline]
     pub(crate) fn sent(&self, bytes: usize) {
