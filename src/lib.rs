@@ -5,7 +5,8 @@
 //! use soloist::prelude::*;
 //!
 //! fn main() -> Result<()> {
-//!     Server::bind("127.0.0.1:8080").run(async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello"))))
+//!     let app = async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello")));
+//!     Server::bind("127.0.0.1:8080").run(app)
 //! }
 //! ```
 //!

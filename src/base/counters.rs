@@ -123,8 +123,8 @@ impl Counters {
 /// use soloist::prelude::*;
 ///
 /// async fn app(_: Shard) -> Result<App<()>> {
-///     Ok(App::new(()).get("/", async |cx| cx.text(cx.shard().stats().get("requests").to_string())))
-/// }
+///     Ok(App::new(()).get("/", async |cx|
+/// cx.text(cx.shard().stats().get("requests").to_string()))) }
 /// TestClient::run(app, async |client| {
 ///     client.get("/").await.expect(200).text("1");
 /// });

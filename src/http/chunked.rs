@@ -1,9 +1,9 @@
 //! The chunked transfer coding, decoded as it arrives: RFC 9112 section 7.1 without leniency.
 //!
 //! Lines end in CRLF only. A size is 1 to 16 hex digits. No blanks stand around extensions, whose
-//! tokens and quoted strings are checked and dropped. Trailer fields are checked as header fields are,
-//! and those that would change framing, routing or the handling of the request are refused (RFC 9110
-//! section 6.5.1). What is wrong is said at its byte, so segmentation changes nothing.
+//! tokens and quoted strings are checked and dropped. Trailer fields are checked as header fields
+//! are, and those that would change framing, routing or the handling of the request are refused
+//! (RFC 9110 section 6.5.1). What is wrong is said at its byte, so segmentation changes nothing.
 
 use std::str;
 
@@ -69,8 +69,8 @@ impl Chunked {
         self.trailers.clear();
     }
 
-    /// Takes the next bytes. Call again with what follows the taken ones until `End`; a refusal, like
-    /// the end, is final.
+    /// Takes the next bytes. Call again with what follows the taken ones until `End`; a refusal,
+    /// like the end, is final.
     pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, Refusal> {
         let mut at = 0;
         while let Some(byte) = input.get(at) {

@@ -1,7 +1,7 @@
 //! The head of a request: bytes in, spans out, RFC 9112 without leniency.
 //!
-//! The verdict is a function of the bytes alone. Whatever way they arrive, every shorter prefix gives
-//! `Partial`, then one final answer that no further byte changes. Three rules make it so:
+//! The verdict is a function of the bytes alone. Whatever way they arrive, every shorter prefix
+//! gives `Partial`, then one final answer that no further byte changes. Three rules make it so:
 //!
 //! 1. Only the first `head_bytes_max` bytes are looked at. A head that does not end within them is
 //!    431, or 414 when its version is not even reached.
@@ -9,10 +9,10 @@
 //!    (length, then characters), version, the shape of field lines, their number.
 //! 3. What takes the whole head is said at its end. Any 400 goes before a 501, a 501 before a 417.
 //!
-//! Decisions where the RFCs leave room: a bare LF, or a field value that is not UTF-8, is 400 (at the
-//! end of the head). An empty Host is taken, as RFC 9112 section 3.2 has it, unless the target names
-//! an authority. Of an absolute-form target and Host the target wins, but Host must still be valid.
-//! CONNECT is 501. Every well-formed version but 1.0 and 1.1 is 505.
+//! Decisions where the RFCs leave room: a bare LF, or a field value that is not UTF-8, is 400 (at
+//! the end of the head). An empty Host is taken, as RFC 9112 section 3.2 has it, unless the target
+//! names an authority. Of an absolute-form target and Host the target wins, but Host must still be
+//! valid. CONNECT is 501. Every well-formed version but 1.0 and 1.1 is 505.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;

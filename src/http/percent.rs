@@ -22,8 +22,8 @@ pub(crate) fn decode_form(piece: &str) -> Result<Cow<'_, str>, BadPercent> {
     }
 }
 
-/// The pairs of a query, decoded, in order. A piece without `=` has an empty value; empty pieces are
-/// passed over.
+/// The pairs of a query, decoded, in order. A piece without `=` has an empty value; empty pieces
+/// are passed over.
 pub(crate) fn pairs(query: &str) -> Pairs<'_> {
     Pairs { rest: query }
 }

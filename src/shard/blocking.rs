@@ -397,6 +397,9 @@ mod tests {
 
     use crate::shard::affinity::original_mask;
 
+    /// A test that waits longer has failed.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     struct Unpark(thread::Thread);
 
     impl Wake for Unpark {
@@ -409,11 +412,13 @@ mod tests {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut cx = Context::from_waker(&waker);
         let mut job = std::pin::pin!(job);
+        let start = Instant::now();
         loop {
             match job.as_mut().poll(&mut cx) {
                 Poll::Ready(result) => return result,
-                Poll::Pending => thread::park(),
+                Poll::Pending => thread::park_timeout(PATIENCE),
             }
+            assert!(start.elapsed() < PATIENCE, "no result");
         }
     }
 
@@ -435,7 +440,7 @@ mod tests {
     fn until(done: impl Fn() -> bool) {
         let start = Instant::now();
         while !done() {
-            assert!(start.elapsed() < Duration::from_secs(20), "it never happened");
+            assert!(start.elapsed() < PATIENCE, "it never happened");
             thread::yield_now();
         }
     }

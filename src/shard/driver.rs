@@ -10,53 +10,25 @@
 //! the ring's eventfd gets it back.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use glommio::io::BufferedFile;
-use glommio::timer::Timer as GlommioTimer;
 use slab::Slab;
 
 use super::Local;
+use super::guest::{Guest, State};
 use super::inbox::Inbox;
+use super::park::Park;
+use super::table::{Conn, Listener, Phase, Recv, Scratch};
 use super::tasks::Polled;
 use super::waker::TaskKey;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::{ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, PARK_MS_MAX, TICK_MS};
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
-
-/// What the floor above gives the driver to do.
-pub(crate) trait Guest {
-    /// The task of a new connection; none while the application is not built.
-    fn connect(&self, wire: Rc<Wire>) -> Option<Pin<Box<dyn Future<Output = ()>>>>;
-    /// Mail has come: take it. True if there is more.
-    fn mail(&self) -> bool;
-    /// New listeners to accept from.
-    fn listeners(&self) -> Vec<TcpListener>;
-    /// The answer to a connection that is one too many.
-    fn refusal(&self) -> Vec<u8>;
-    /// What the shard is to do from now on.
-    fn state(&self) -> State;
-    /// Every connection has ended: what the application does last.
-    fn last(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>>;
-}
-
-/// Where a shard stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Serve,
-    Drain,
-    /// The grace is over, or was not granted.
-    End,
-}
 
 /// Turns one shard until it has stopped.
 pub(crate) struct Driver<G> {
@@ -86,50 +58,8 @@ pub(crate) struct Driver<G> {
     drain: Option<Drain>,
 }
 
-struct Listener {
-    /// Empty once it is closed.
-    socket: Option<TcpListener>,
-    armed: bool,
-    resume_ms: u64,
-}
-
-struct Conn {
-    fd: RawFd,
-    generation: u32,
-    task: TaskKey,
-    wire: Rc<Wire>,
-    recv: Recv,
-    send: Option<u32>,
-    phase: Phase,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recv {
-    Off,
-    Armed,
-    Cancelling,
-    /// Ended for want of buffers; in `starved`.
-    Starved,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// FIN is sent; what comes is dropped, until the peer's FIN or the end of the linger time.
-    Lingering,
-    /// Waits for its last completion.
-    Closing,
-}
-
 struct Drain {
     last: Option<TaskKey>,
-}
-
-#[derive(Default)]
-struct Scratch {
-    slots: Vec<u32>,
-    wakes: Vec<TaskKey>,
-    tokens: Vec<Token>,
 }
 
 impl<G: Guest> Driver<G> {
@@ -184,7 +114,7 @@ impl<G: Guest> Driver<G> {
             self.local.counters.add(Count::Turns, 1);
             self.local.clock.refresh();
             self.complete();
-            self.advance();
+            self.local.advance_wheel();
             if mem::take(&mut self.ticked) {
                 self.housekeep();
                 if mem::take(&mut self.busy) == 0 && self.local.tasks.ready_len() == 0 {
@@ -193,7 +123,7 @@ impl<G: Guest> Driver<G> {
                     self.park.turn_glommio().await;
                 }
                 self.local.clock.refresh();
-                self.advance();
+                self.local.advance_wheel();
                 self.set_tick();
             }
         }
@@ -579,10 +509,6 @@ impl<G: Guest> Driver<G> {
         more
     }
 
-    fn advance(&mut self) {
-        self.local.advance_wheel();
-    }
-
     /// What is looked at once a tick, not once a turn.
     fn housekeep(&mut self) {
         let now_ms = self.local.clock.now_ms();
@@ -763,66 +689,6 @@ impl<G: Guest> Driver<G> {
         }
         Ok(quiet && self.local.tasks.ready_len() == 0)
     }
-}
-
-/// How a driver hands its thread to glommio: it reads an eventfd on glommio's ring.
-///
-/// glommio parks even with runnable tasks in rare cases, so it is never left without a completion
-/// or a timer to come: `turn_glommio` writes the eventfd first, `wait` sets a timer.
-struct Park {
-    file: Rc<BufferedFile>,
-    read: Option<Pin<Box<dyn Future<Output = ()>>>>,
-}
-
-impl Park {
-    fn new() -> io::Result<Park> {
-        let eventfd = crate::ring::eventfd(true)?;
-        Ok(Park { file: Rc::new(buffered(eventfd)), read: None })
-    }
-
-    fn eventfd(&self) -> RawFd {
-        self.file.as_raw_fd()
-    }
-
-    /// Lets glommio run its timers, its completions and its tasks once.
-    async fn turn_glommio(&mut self) {
-        crate::ring::signal(self.eventfd());
-        let read = self.reading();
-        read.await;
-        self.read = None;
-    }
-
-    /// Until the eventfd is written, at most `longest`.
-    async fn wait(&mut self, longest: Duration) {
-        let mut timer = GlommioTimer::new(longest);
-        let read = self.reading();
-        let woken = poll_fn(|cx| {
-            if read.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            Pin::new(&mut timer).poll(cx).map(|_| false)
-        })
-        .await;
-        if woken {
-            self.read = None;
-        }
-    }
-
-    fn reading(&mut self) -> &mut Pin<Box<dyn Future<Output = ()>>> {
-        let file = &self.file;
-        self.read.get_or_insert_with(|| {
-            let file = file.clone();
-            Box::pin(async move {
-                let _ = file.read_at(0, 8).await;
-            })
-        })
-    }
-}
-
-fn buffered(eventfd: OwnedFd) -> BufferedFile {
-    use std::os::fd::FromRawFd;
-    // SAFETY: the descriptor is owned and given away here; the file closes it.
-    unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) }
 }
 
 fn listener_token(at: usize) -> Token {

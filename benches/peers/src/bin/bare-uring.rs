@@ -1,0 +1,389 @@
+//! The limit of completion I/O: one io_uring, one enter a turn, and nothing else.
+//!
+//! Multishot accept into direct descriptors, multishot receive into a ring of provided buffers,
+//! one send a connection and turn. A connection's slot is freed when the last operation on it has
+//! completed, so a completion always finds its slot.
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::io::{Error, Result};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed};
+use io_uring::{EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
+use slab::Slab;
+use soloist_peers::Options;
+use soloist_peers::bare::Stamp;
+
+const SQ_ENTRIES: u32 = 4096;
+const CQ_ENTRIES: u32 = 16 * 1024;
+const BUFFERS: u16 = 256;
+const BUFFER_BYTES: usize = 4096;
+const GROUP: u16 = 0;
+
+const ACCEPT: u64 = 0;
+const RECEIVE: u64 = 1;
+const SEND: u64 = 2;
+const CLOSE: u64 = 3;
+const CANCEL: u64 = 4;
+
+fn main() -> Result<()> {
+    Options::from_args().on_each_worker(serve)
+}
+
+fn serve(listener: TcpListener) -> Result<()> {
+    let ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_cqsize(CQ_ENTRIES)
+        .build(SQ_ENTRIES)?;
+    let mut ring = ring;
+    let mut flags = EnterFlags::GETEVENTS;
+    if ring.params().is_feature_no_iowait() {
+        flags |= EnterFlags::NO_IOWAIT;
+    }
+    let (mut submitter, sq, mut cq) = ring.split();
+    submitter.register_ring_fd()?;
+    submitter.register_files_sparse(files_max()?)?;
+    let buffers = Buffers::register(&submitter)?;
+    let mut loops = Loop {
+        listener: listener.as_raw_fd(),
+        sq,
+        submitter: &submitter,
+        buffers,
+        stamp: Stamp::new(),
+        connections: Slab::new(),
+        dirty: Vec::new(),
+        starved: Vec::new(),
+        accepting: false,
+    };
+    loop {
+        loops.prepare()?;
+        // SAFETY: no argument is passed.
+        let entered = unsafe {
+            submitter.enter::<libc::sigset_t>(loops.sq.len() as u32, 1, flags.bits(), None)
+        };
+        match entered {
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => {
+                return Err(e);
+            }
+            _ => {}
+        }
+        loops.sq.sync();
+        loops.stamp.refresh();
+        cq.sync();
+        for completion in &mut cq {
+            loops.complete(&completion)?;
+        }
+        loops.buffers.publish();
+    }
+}
+
+struct Loop<'a> {
+    listener: RawFd,
+    sq: SubmissionQueue<'a>,
+    submitter: &'a Submitter<'a>,
+    buffers: Buffers,
+    stamp: Stamp,
+    connections: Slab<Connection>,
+    /// Connections with something to send that are not sending.
+    dirty: Vec<usize>,
+    /// Connections whose receive ended, for want of a buffer or otherwise.
+    starved: Vec<usize>,
+    accepting: bool,
+}
+
+struct Connection {
+    file: Fixed,
+    /// The beginning of a request that is not whole.
+    input: Vec<u8>,
+    /// Lent to the kernel while `sending`.
+    output: Vec<u8>,
+    sent: usize,
+    /// Answers that wait for the end of that send.
+    next: Vec<u8>,
+    receiving: bool,
+    sending: bool,
+    dirty: bool,
+    /// No more requests are taken; closes when all is sent.
+    last: bool,
+    closing: bool,
+    closed: bool,
+}
+
+impl Loop<'_> {
+    /// What the last turn left to submit.
+    fn prepare(&mut self) -> Result<()> {
+        if !self.accepting {
+            self.accepting = true;
+            let entry =
+                opcode::AcceptMulti::new(Fd(self.listener)).allocate_file_index(true).build();
+            self.push(entry.user_data(ACCEPT))?;
+        }
+        while let Some(i) = self.starved.pop() {
+            self.receive(i)?;
+        }
+        while let Some(i) = self.dirty.pop() {
+            self.connections[i].dirty = false;
+            self.send(i)?;
+        }
+        self.sq.sync();
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: &cqueue::Entry) -> Result<()> {
+        let (operation, i) = (completion.user_data() & 7, (completion.user_data() >> 3) as usize);
+        let result = completion.result();
+        match operation {
+            ACCEPT => {
+                self.accepting = cqueue::more(completion.flags());
+                if result >= 0 {
+                    let i = self.connections.insert(Connection::new(Fixed(result as u32)));
+                    self.receive(i)?;
+                }
+            }
+            RECEIVE => self.received(i, result, completion.flags())?,
+            SEND => self.sent(i, result)?,
+            CLOSE => {
+                self.connections[i].closed = true;
+                self.free(i);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, i: usize) -> Result<()> {
+        let connection = &mut self.connections[i];
+        if connection.closing || connection.last {
+            return Ok(());
+        }
+        connection.receiving = true;
+        let entry = opcode::RecvMulti::new(connection.file, GROUP).build();
+        self.push(entry.user_data(tag(RECEIVE, i)))
+    }
+
+    fn received(&mut self, i: usize, result: i32, flags: u32) -> Result<()> {
+        let connection = &mut self.connections[i];
+        connection.receiving = cqueue::more(flags);
+        let receiving = connection.receiving;
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            if result > 0 && !connection.last {
+                connection.take(self.buffers.bytes(buffer, result as usize), &self.stamp);
+                if connection.wants_send() {
+                    connection.dirty = true;
+                    self.dirty.push(i);
+                }
+            }
+            self.buffers.give_back(buffer);
+        }
+        if receiving {
+            return Ok(());
+        }
+        if self.connections[i].closing {
+            self.free(i);
+        } else if result > 0 || result == -libc::ENOBUFS {
+            self.starved.push(i);
+        } else if result == 0 && (self.connections[i].sending || self.connections[i].dirty) {
+            self.connections[i].last = true; // half closed: what was asked is answered
+        } else {
+            self.close(i)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, i: usize) -> Result<()> {
+        let connection = &mut self.connections[i];
+        if connection.closing {
+            return Ok(());
+        }
+        if connection.output.is_empty() {
+            std::mem::swap(&mut connection.output, &mut connection.next);
+        }
+        let rest = &connection.output[connection.sent..];
+        let entry = opcode::Send::new(connection.file, rest.as_ptr(), rest.len() as u32)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build();
+        connection.sending = true;
+        let last = connection.last;
+        self.push(entry.user_data(tag(SEND, i)))?;
+        // The operation holds the file: the end can be submitted behind it, in the same turn.
+        if last { self.close(i) } else { Ok(()) }
+    }
+
+    fn sent(&mut self, i: usize, result: i32) -> Result<()> {
+        let connection = &mut self.connections[i];
+        connection.sending = false;
+        if connection.closing {
+            self.free(i);
+            return Ok(());
+        }
+        if result <= 0 {
+            return self.close(i);
+        }
+        connection.sent += result as usize;
+        if connection.sent == connection.output.len() {
+            connection.output.clear();
+            connection.sent = 0;
+        }
+        if connection.wants_send() {
+            connection.dirty = true;
+            self.dirty.push(i);
+        } else if connection.last && connection.output.is_empty() {
+            self.close(i)?;
+        }
+        Ok(())
+    }
+
+    /// Close alone would not end the connection while a receive is armed: it holds the file.
+    fn close(&mut self, i: usize) -> Result<()> {
+        let connection = &mut self.connections[i];
+        if connection.closing {
+            return Ok(());
+        }
+        connection.closing = true;
+        let (receiving, file) = (connection.receiving, connection.file);
+        if receiving {
+            let cancel = CancelBuilder::user_data(tag(RECEIVE, i));
+            let entry = opcode::AsyncCancel2::new(cancel).build().flags(Flags::SKIP_SUCCESS);
+            self.push(entry.user_data(CANCEL))?;
+        }
+        self.push(opcode::Close::new(file).build().user_data(tag(CLOSE, i)))
+    }
+
+    /// Frees the slot if that was the last operation on it.
+    fn free(&mut self, i: usize) {
+        let Connection { receiving, sending, closed, .. } = self.connections[i];
+        if closed && !receiving && !sending {
+            self.connections.remove(i);
+        }
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<()> {
+        // SAFETY: what an entry points to is a connection's `output`, which stays as it is while
+        // `sending`, in a slot that stays until the completion.
+        while unsafe { self.sq.push(&entry) }.is_err() {
+            self.sq.sync();
+            self.submitter.submit()?;
+            self.sq.sync();
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn new(file: Fixed) -> Connection {
+        Connection {
+            file,
+            input: Vec::new(),
+            output: Vec::new(),
+            sent: 0,
+            next: Vec::new(),
+            receiving: false,
+            sending: false,
+            dirty: false,
+            last: false,
+            closing: false,
+            closed: false,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, bytes: &[u8], stamp: &Stamp) {
+        let answers = if self.sending { &mut self.next } else { &mut self.output };
+        let turn = if self.input.is_empty() {
+            let turn = stamp.answer(bytes, answers);
+            self.input.extend_from_slice(&bytes[turn.taken..]);
+            turn
+        } else {
+            self.input.extend_from_slice(bytes);
+            let turn = stamp.answer(&self.input, answers);
+            self.input.drain(..turn.taken);
+            turn
+        };
+        self.last = turn.close;
+    }
+
+    fn wants_send(&self) -> bool {
+        !self.dirty && !self.sending && !(self.output.is_empty() && self.next.is_empty())
+    }
+}
+
+/// The provided buffers: a ring the kernel takes from, and the memory they are.
+struct Buffers {
+    ring: *mut BufRingEntry,
+    memory: *mut u8,
+    tail: u16,
+}
+
+impl Buffers {
+    fn register(submitter: &Submitter) -> Result<Buffers> {
+        let ring_bytes = size_of::<BufRingEntry>() * BUFFERS as usize;
+        let ring = allocate(ring_bytes).cast();
+        let memory = allocate(BUFFER_BYTES * BUFFERS as usize);
+        // SAFETY: the ring is never freed and has room for all entries.
+        unsafe { submitter.register_buf_ring_with_flags(ring as u64, BUFFERS, GROUP, 0)? };
+        let mut buffers = Buffers { ring, memory, tail: 0 };
+        for buffer in 0..BUFFERS {
+            buffers.give_back(buffer);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    #[inline]
+    fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
+        assert!(buffer < BUFFERS && len <= BUFFER_BYTES);
+        // SAFETY: the buffer is ours from its completion until it is given back, which takes
+        // `&mut self`; the kernel wrote `len` bytes of it.
+        unsafe { std::slice::from_raw_parts(self.address(buffer), len) }
+    }
+
+    #[inline]
+    fn give_back(&mut self, buffer: u16) {
+        let place = self.tail & (BUFFERS - 1);
+        // SAFETY: below BUFFERS, and the kernel reads no entry beyond the published tail.
+        let entry = unsafe { &mut *self.ring.add(place as usize) };
+        entry.set_addr(self.address(buffer) as u64);
+        entry.set_len(BUFFER_BYTES as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&self) {
+        // SAFETY: the tail lies in the first entry, is aligned, and only shared with the kernel.
+        let tail = unsafe { &*BufRingEntry::tail(self.ring).cast::<AtomicU16>() };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    fn address(&self, buffer: u16) -> *mut u8 {
+        // SAFETY: `buffer` is below BUFFERS: it is checked or counted by the callers.
+        unsafe { self.memory.add(buffer as usize * BUFFER_BYTES) }
+    }
+}
+
+/// Page-aligned memory for the life of the process.
+fn allocate(bytes: usize) -> *mut u8 {
+    let layout = Layout::from_size_align(bytes, 4096).expect("a small size");
+    // SAFETY: the size is not 0.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        handle_alloc_error(layout)
+    }
+    memory
+}
+
+/// As many direct descriptors as the process may have files.
+fn files_max() -> Result<u32> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = limit.current.unwrap_or(1 << 20).min(1 << 20) as u32;
+    if files == 0 { Err(Error::other("no open files allowed")) } else { Ok(files) }
+}
+
+fn tag(operation: u64, i: usize) -> u64 {
+    (i as u64) << 3 | operation
+}

@@ -1,0 +1,5 @@
+//! Chunked bodies against a naive decoder.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| soloist_fuzz::chunked(data));
