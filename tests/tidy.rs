@@ -156,6 +156,17 @@ fn sources_look_alike() {
             ("src/a.rs", &"//! A\n".repeat(700), ""),
             ("src/a.rs", &"//! A\n".repeat(701), "src/a.rs:701: more than 700 lines"),
             ("tests/a.rs", &"//! A\n".repeat(701), ""),
+            (
+                "src/a.rs",
+                &format!("{}\n#[cfg(test)]\nmod tests {{\n\n}}", "//! A\n".repeat(699)),
+                "",
+            ),
+            (
+                "src/a.rs",
+                &format!("//! A\n#[cfg(test)]\nuse a;\n{}", "\n".repeat(700)),
+                "700 lines",
+            ),
+            ("src/a.rs", &format!("//! A\nconst A: &str = \"{long}\";"), ""),
         ],
     );
     holds(looks);
@@ -321,8 +332,8 @@ fn looks(files: &[File]) -> Vec<String> {
                 find(&format!("{columns} columns"));
             }
             if file.path.starts_with("src/") && file.is_rust() && line == LINES_MAX + 1 {
-                let tests = file.text.lines().position(|it| it == "#[cfg(test)]");
-                if tests.is_none_or(|at| at > LINES_MAX) {
+                let code = file.text.split("\n#[cfg(test)]\nmod tests {").next();
+                if code.is_some_and(|code| code.lines().count() > LINES_MAX) {
                     find(&format!("more than {LINES_MAX} lines"));
                 }
             }

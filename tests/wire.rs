@@ -235,6 +235,21 @@ fn through_real_shards() {
 }
 
 #[test]
+fn a_fallback_answers_what_no_route_does() {
+    let build = async |_: Shard| {
+        let app = App::new(()).get("/known", async |cx| cx.text("known"));
+        Ok(app.fallback(async |cx| cx.status(418).text(cx.path())))
+    };
+    TestClient::run(build, async |client| {
+        client.get("/").await.expect(418).text("/");
+        client.get("/other").await.expect(418).text("/other");
+        client.get("/known").await.expect(200);
+        client.post("/known").await.expect(405);
+        client.call("OPTIONS", "*").await.expect(204);
+    });
+}
+
+#[test]
 fn a_stream_that_fails_is_cut() {
     TestClient::run(app, async |client| {
         let request = format!("GET /half HTTP/1.1\r\n{H}\r\n");

@@ -130,7 +130,7 @@ impl<S: 'static> Serve for Shared<S> {
     fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()> {
         let end = match target {
             Target::Route(id) => &*self.router.value(id).end,
-            Target::Fallback if core.allow.is_some() || core.head.path.len() == 1 => &Missing,
+            Target::Fallback if core.allow.is_some() || is_asterisk(core) => &Missing,
             Target::Fallback => &*self.fallback,
         };
         core.arena.place(move || async move {
@@ -190,6 +190,11 @@ impl<S: 'static> Shared<S> {
         core.answer_error(error);
         Reply::new()
     }
+}
+
+/// `OPTIONS *` is about the server as a whole (RFC 9110 section 9.3.7).
+fn is_asterisk(core: &Core) -> bool {
+    core.head.path.of(core.bytes()) == b"*"
 }
 
 /// 404, 405 with Allow, and OPTIONS where no route answers it.
