@@ -11,7 +11,7 @@ fn main() -> std::io::Result<()> {
     let options = Options::from_args();
     App::new()
         .at("/", get(handler_service(async || HELLO)))
-        .at("/users/:id", get(handler_service(user)))
+        .at("/users/{id}", get(handler_service(user)))
         .at("/echo", post(handler_service(echo)))
         .serve()
         .worker_threads(options.workers)
