@@ -1,8 +1,12 @@
 //! The one shape of a handler, and how its type is erased: into the request's arena.
 
+use std::rc::Rc;
+
+use super::core::Core;
 use super::ctx::Ctx;
 use super::next::Next;
 use super::reply::Reply;
+use super::site::Shared;
 use crate::base::arena::Placed;
 use crate::error::Result;
 
@@ -31,6 +35,9 @@ impl<S, F: AsyncFn(&Ctx<S>, Next<'_>) -> Result<Reply> + 'static> Middleware<S> 
 /// A handler whose type is forgotten.
 pub(crate) trait Endpoint<S> {
     fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>>;
+
+    /// The whole of a request that no middleware stands around: one future in the arena, not two.
+    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()>;
 }
 
 /// A middleware whose type is forgotten.
@@ -44,6 +51,15 @@ impl<S: 'static, F: Handler<S>> Endpoint<S> for End<F> {
     #[inline]
     fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>> {
         cx.core.arena.place(|| (self.0)(cx))
+    }
+
+    #[inline]
+    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()> {
+        core.arena.place(move || async move {
+            let cx = Ctx { core: core.clone(), state: shared.state.clone() };
+            let result = (self.0)(&cx).await;
+            let _ = shared.settle(&cx, result);
+        })
     }
 }
 

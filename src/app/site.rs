@@ -133,6 +133,9 @@ impl<S: 'static> Serve for Shared<S> {
             Target::Fallback if core.allow.is_some() || is_asterisk(core) => &Missing,
             Target::Fallback => &*self.fallback,
         };
+        if self.layers.is_empty() {
+            return end.enter(core, self);
+        }
         core.arena.place(move || async move {
             let cx = Ctx { core: core.clone(), state: self.state.clone() };
             let result = run_chain(&cx, self, &self.layers, end).await;
@@ -211,6 +214,14 @@ impl<S: 'static> Endpoint<S> for Missing {
                 None if cx.path() == "*" => cx.empty(), // OPTIONS * (RFC 9110 section 9.3.7)
                 None => Err(Error::not_found()),
             }
+        })
+    }
+
+    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()> {
+        core.arena.place(move || async move {
+            let cx = Ctx { core: core.clone(), state: shared.state.clone() };
+            let result = self.call(&cx).await;
+            let _ = shared.settle(&cx, result);
         })
     }
 }
