@@ -41,7 +41,7 @@ const EXAMPLE_HEAD_LINES: usize = 12;
 /// Apart, so that they do not stand here.
 const LEFTOVER_WORDS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X")];
 const LEFTOVER_MACROS: [&str; 2] = ["todo", "dbg"];
-const MACHINE_PATHS: [&str; 3] = ["/home/", "/root/", "/work/"];
+const MACHINE_PATHS: [&str; 2] = ["/home/", "/root/"];
 const MACHINE_PATHS_OF_DOCS: [&str; 1] = ["/tmp/"];
 
 /// Inputs, which may hold anything.
