@@ -34,14 +34,13 @@ fn main() -> Result<()> {
 }
 
 fn serve(listener: TcpListener) -> Result<()> {
-    let ring = IoUring::builder()
+    let mut ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_coop_taskrun()
         .setup_taskrun_flag()
         .setup_cqsize(CQ_ENTRIES)
         .build(SQ_ENTRIES)?;
-    let mut ring = ring;
     let mut flags = EnterFlags::GETEVENTS;
     if ring.params().is_feature_no_iowait() {
         flags |= EnterFlags::NO_IOWAIT;
@@ -50,7 +49,7 @@ fn serve(listener: TcpListener) -> Result<()> {
     submitter.register_ring_fd()?;
     submitter.register_files_sparse(files_max()?)?;
     let buffers = Buffers::register(&submitter)?;
-    let mut loops = Loop {
+    let mut turns = Turns {
         listener: listener.as_raw_fd(),
         sq,
         submitter: &submitter,
@@ -60,12 +59,13 @@ fn serve(listener: TcpListener) -> Result<()> {
         dirty: Vec::new(),
         starved: Vec::new(),
         accepting: false,
+        full: false,
     };
     loop {
-        loops.prepare()?;
+        turns.prepare()?;
         // SAFETY: no argument is passed.
         let entered = unsafe {
-            submitter.enter::<libc::sigset_t>(loops.sq.len() as u32, 1, flags.bits(), None)
+            submitter.enter::<libc::sigset_t>(turns.sq.len() as u32, 1, flags.bits(), None)
         };
         match entered {
             Err(e) if !matches!(e.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => {
@@ -73,17 +73,17 @@ fn serve(listener: TcpListener) -> Result<()> {
             }
             _ => {}
         }
-        loops.sq.sync();
-        loops.stamp.refresh();
+        turns.sq.sync();
+        turns.stamp.refresh();
         cq.sync();
         for completion in &mut cq {
-            loops.complete(&completion)?;
+            turns.complete(&completion)?;
         }
-        loops.buffers.publish();
+        turns.buffers.publish();
     }
 }
 
-struct Loop<'a> {
+struct Turns<'a> {
     listener: RawFd,
     sq: SubmissionQueue<'a>,
     submitter: &'a Submitter<'a>,
@@ -95,6 +95,8 @@ struct Loop<'a> {
     /// Connections whose receive ended, for want of a buffer or otherwise.
     starved: Vec<usize>,
     accepting: bool,
+    /// No descriptor was left for the last one.
+    full: bool,
 }
 
 struct Connection {
@@ -115,7 +117,7 @@ struct Connection {
     closed: bool,
 }
 
-impl Loop<'_> {
+impl Turns<'_> {
     /// What the last turn left to submit.
     fn prepare(&mut self) -> Result<()> {
         if !self.accepting {
@@ -141,7 +143,10 @@ impl Loop<'_> {
         match operation {
             ACCEPT => {
                 self.accepting = cqueue::more(completion.flags());
-                if result >= 0 {
+                if result == -libc::ENFILE || result == -libc::EMFILE {
+                    self.accepting = true; // not before a connection has ended
+                    self.full = true;
+                } else if result >= 0 {
                     let i = self.connections.insert(Connection::new(Fixed(result as u32)));
                     self.receive(i)?;
                 }
@@ -260,6 +265,9 @@ impl Loop<'_> {
         let Connection { receiving, sending, closed, .. } = self.connections[i];
         if closed && !receiving && !sending {
             self.connections.remove(i);
+            if std::mem::take(&mut self.full) {
+                self.accepting = false;
+            }
         }
     }
 
@@ -309,7 +317,8 @@ impl Connection {
     }
 
     fn wants_send(&self) -> bool {
-        !self.dirty && !self.sending && !(self.output.is_empty() && self.next.is_empty())
+        let waits = !self.output.is_empty() || !self.next.is_empty();
+        waits && !self.dirty && !self.sending
     }
 }
 
