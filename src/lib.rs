@@ -52,3 +52,8 @@ pub use limits::Limits;
 pub use server::{Running, Server};
 pub use shard::time::{Elapsed, Interval, Sleep};
 pub use shard::{Shard, Task};
+
+/// The README's sample is compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

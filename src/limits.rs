@@ -136,6 +136,10 @@ pub(crate) const BACKLOG_MAX: i32 = 4_096;
 
 /// Messages from one shard to another that wait to be taken.
 pub(crate) const MESH_MESSAGES_MAX: usize = 1_024;
+/// How long a shard waits for another one's answer.
+pub(crate) const MESH_ANSWER_MS_MAX: u64 = 1_000;
+/// Messages from threads that are no shards, waiting at one shard.
+pub(crate) const POSTED_MAX: usize = 64;
 /// Messages taken from one sender before the next one's turn.
 pub(crate) const MESH_BATCH_MAX: usize = 64;
 /// Wakes from other threads that wait; with more, every task of the shard is polled once.

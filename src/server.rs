@@ -233,7 +233,8 @@ impl Running {
         waiting.into_iter().filter_map(|it| block_on(it.receive())).collect()
     }
 
-    /// Waits until every shard has ended.
+    /// Waits until every shard has ended. An error if one ended before it was told to; the others
+    /// go on serving meanwhile.
     pub fn join(mut self) -> Result<()> {
         let mut failed = None;
         for executor in self.executors.drain(..) {
@@ -241,8 +242,8 @@ impl Running {
                 failed = Some(start_error(error));
             }
         }
-        // Nobody takes what is left in the posts: let those who wait for it know.
-        self.posts.iter().for_each(|post| drop(post.take()));
+        let failed = failed
+            .or_else(|| self.posts.iter().find_map(|post| post.take_failure()).map(start_error));
         failed.map_or(Ok(()), Err)
     }
 
@@ -309,6 +310,7 @@ struct Built {
 
 impl Start {
     async fn main<S: 'static>(self, build: impl AsyncFnOnce(Shard) -> Result<App<S>> + 'static) {
+        let _ended = Ended(self.post.clone());
         let inbox = self.seat.inbox();
         inbox.clear();
         let local = Rc::new(Local::new(self.place, self.limits, Clock::new(), self.blocking));
@@ -326,9 +328,18 @@ impl Start {
         };
         if let Err(error) = ended {
             tracing::error!(shard = self.place.id, "the ring failed: {error}");
+            self.post.fail(format!("shard {}: the ring failed: {error}", self.place.id));
         }
         mailbox::enter(None);
-        drop(self.post.take());
+    }
+}
+
+/// Tells those who wait for a shard that it has ended, however it did.
+struct Ended(Arc<Post>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -137,12 +137,7 @@ impl TestClient {
             collect(&wire, &mut out);
         }
         wire.push_eof();
-        poll_fn(|_| {
-            collect(&wire, &mut out);
-            if wire.closing() == Close::Open { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-        collect(&wire, &mut out);
+        until_closed(&wire, &mut out).await;
         out
     }
 
@@ -151,12 +146,7 @@ impl TestClient {
         let wire = self.rig.connect();
         let mut out = Vec::new();
         wire.push(bytes);
-        poll_fn(|_| {
-            collect(&wire, &mut out);
-            if wire.closing() == Close::Open { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-        collect(&wire, &mut out);
+        until_closed(&wire, &mut out).await;
         out
     }
 
@@ -520,6 +510,16 @@ impl Rig {
             self.local.advance_wheel();
         }
     }
+}
+
+/// Collects what the server writes until it closes.
+async fn until_closed(wire: &Wire, out: &mut Vec<u8>) {
+    poll_fn(|_| {
+        collect(wire, out);
+        if wire.closing() == Close::Open { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    collect(wire, out);
 }
 
 fn collect(wire: &Wire, out: &mut Vec<u8>) {

@@ -7,11 +7,14 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use crate::base::counters::{Count, Stats};
+use crate::limits::{MESH_ANSWER_MS_MAX, POSTED_MAX};
 use crate::shard::Local;
 use crate::shard::inbox::Inbox;
 use crate::shard::mesh::Mesh;
+use crate::shard::time::timeout;
 
 /// A message for a shard.
 pub(crate) enum Message {
@@ -32,7 +35,9 @@ pub(crate) enum Order {
 /// Where the orders of one shard lie, and messages from threads that are no shards.
 pub(crate) struct Post {
     order: Mutex<Order>,
-    messages: Mutex<VecDeque<Message>>,
+    /// None once the shard has ended: nobody would take them.
+    messages: Mutex<Option<VecDeque<Message>>>,
+    failure: Mutex<Option<String>>,
     listeners: Mutex<Vec<TcpListener>>,
     inbox: &'static Inbox,
 }
@@ -41,7 +46,8 @@ impl Post {
     pub(crate) fn new(inbox: &'static Inbox) -> Post {
         Post {
             order: Mutex::new(Order::Serve),
-            messages: Mutex::default(),
+            messages: Mutex::new(Some(VecDeque::new())),
+            failure: Mutex::default(),
             listeners: Mutex::default(),
             inbox,
         }
@@ -59,13 +65,13 @@ impl Post {
         *lock(&self.order)
     }
 
-    /// Leaves a message; false if too many wait already.
+    /// Leaves a message; false if too many wait already, or the shard has ended.
     pub(crate) fn leave(&self, message: Message) -> bool {
         let mut messages = lock(&self.messages);
-        if messages.len() >= POSTED_MAX {
-            return false;
+        match &mut *messages {
+            Some(waiting) if waiting.len() < POSTED_MAX => waiting.push_back(message),
+            _ => return false,
         }
-        messages.push_back(message);
         drop(messages);
         self.inbox.notify();
         true
@@ -82,7 +88,23 @@ impl Post {
     }
 
     pub(crate) fn take(&self) -> VecDeque<Message> {
-        std::mem::take(&mut lock(&self.messages))
+        lock(&self.messages).as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The shard has ended, well or not: those who wait for an answer hear of it.
+    pub(crate) fn end(&self) {
+        let left = lock(&self.messages).take();
+        drop(left);
+        self.take_listeners();
+    }
+
+    /// Why the shard ended before it was told to.
+    pub(crate) fn fail(&self, why: String) {
+        *lock(&self.failure) = Some(why);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<String> {
+        lock(&self.failure).take()
     }
 }
 
@@ -114,7 +136,7 @@ pub(crate) fn send(local: &Local, to: usize, message: Message) -> bool {
 }
 
 /// The counters of every shard, this one's included, in the order of their ids. A shard whose
-/// queue is full, or that ends meanwhile, is left out.
+/// queue is full, that ends meanwhile, or that does not answer within a second, is left out.
 pub(crate) async fn stats(local: &Rc<Local>) -> Vec<Stats> {
     let count = MESH.with_borrow(|mesh| mesh.as_ref().map_or(1, |mesh| mesh.count()));
     let mut waiting = Vec::new();
@@ -126,7 +148,7 @@ pub(crate) async fn stats(local: &Rc<Local>) -> Vec<Stats> {
     }
     let mut all = vec![(local.id, local.counters.snapshot())];
     for (to, receiver) in waiting {
-        if let Some(stats) = receiver.receive().await {
+        if let Some(stats) = answer(local, receiver).await {
             all.push((to, stats));
         }
     }
@@ -135,9 +157,15 @@ pub(crate) async fn stats(local: &Rc<Local>) -> Vec<Stats> {
 }
 
 /// The way to another shard and back. False if it is not there, or its queue is full.
-pub(crate) async fn ping(local: &Local, to: usize) -> bool {
+pub(crate) async fn ping(local: &Rc<Local>, to: usize) -> bool {
     let (sender, receiver) = oneshot();
-    send(local, to, Message::Ping(sender)) && receiver.receive().await.is_some()
+    send(local, to, Message::Ping(sender)) && answer(local, receiver).await.is_some()
+}
+
+/// What another shard answers; none if it ends, or is stuck.
+async fn answer<T>(local: &Rc<Local>, receiver: Receiver<T>) -> Option<T> {
+    let longest = Duration::from_millis(MESH_ANSWER_MS_MAX);
+    timeout(local.clone(), longest, receiver.receive()).await.ok().flatten()
 }
 
 /// A value on its way between threads.
@@ -191,6 +219,3 @@ impl<T> Receiver<T> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Messages from outside that wait at one shard.
-const POSTED_MAX: usize = 64;

@@ -195,6 +195,10 @@ impl<S: 'static> Shared<S> {
     }
 }
 
+// Two floors have the same bounds: a limit that passes the check is one that the parser keeps.
+const _: () = assert!(crate::limits::HEAD_BYTES_CEILING == crate::http::head::HEAD_BYTES_LIMIT);
+const _: () = assert!(crate::limits::FIELDS_CEILING == crate::http::head::FIELDS_LIMIT);
+
 /// `OPTIONS *` is about the server as a whole (RFC 9110 section 9.3.7).
 fn is_asterisk(core: &Core) -> bool {
     core.head.path.of(core.bytes()) == b"*"

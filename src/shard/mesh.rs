@@ -66,10 +66,16 @@ impl<M> Mesh<M> {
         self.to.len()
     }
 
-    /// Queues a message, or gives it back: the queue is full, or there is no such other shard.
+    /// Queues a message, or gives it back: the queue is full, or there is no such other shard, or
+    /// it has ended.
     pub(crate) fn send(&self, to: usize, message: M) -> Result<(), M> {
         let Some(Some(outlet)) = self.to.get(to) else { return Err(message) };
-        let pushed = outlet.queue.borrow_mut().push(message);
+        let mut queue = outlet.queue.borrow_mut();
+        if queue.is_abandoned() {
+            return Err(message); // the other shard has ended
+        }
+        let pushed = queue.push(message);
+        drop(queue);
         match pushed {
             Ok(()) => {
                 outlet.inbox.notify();
@@ -136,5 +142,8 @@ mod tests {
         assert_eq!(seen[2], [9]);
         assert_eq!(drains, MESH_MESSAGES_MAX / MESH_BATCH_MAX);
         assert!(inbox::of(numbers[1]).expect("there").take_mail());
+        let mut meshes = meshes;
+        meshes.remove(1);
+        assert_eq!(meshes[0].send(1, 7), Err(7), "it has ended: nobody would take it");
     }
 }
