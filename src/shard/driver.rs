@@ -697,3 +697,6 @@ fn listener_token(at: usize) -> Token {
 
 /// How often stalled sends are looked for.
 const SWEEP_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests;

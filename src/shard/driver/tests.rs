@@ -1,0 +1,166 @@
+//! The traps that a driver must not fall into: each test here fails when the guard in the code
+//! is taken out.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Driver;
+use crate::base::clock::Clock;
+use crate::base::counters::Count;
+use crate::base::wire::{Input, Wire};
+use crate::limits::{Limits, RECV_BUFFERS};
+use crate::ring::probe;
+use crate::shard::affinity::original_mask;
+use crate::shard::blocking::Blocking;
+use crate::shard::guest::{Guest, State};
+use crate::shard::inbox::Seat;
+use crate::shard::waker::{self, Entered};
+use crate::shard::{Local, Place, executor};
+
+/// A test that takes longer hangs, and has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test on a glommio executor of its own.
+fn on_an_executor(test: impl AsyncFnOnce() + Send + 'static) {
+    type Outcome = Result<(), Box<dyn Any + Send>>;
+    let (send, outcome) = mpsc::channel::<Outcome>();
+    let running = executor::spawn(0, None, move || async move {
+        let mut test = pin!(test());
+        let outcome =
+            poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| test.as_mut().poll(cx))) {
+                Ok(polled) => polled.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            });
+        let _ = send.send(outcome.await);
+    });
+    let running = running.expect("an executor");
+    match outcome.recv_timeout(PATIENCE) {
+        Ok(Ok(())) => running.join().expect("a clean end"),
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => panic!("it hangs"),
+    }
+}
+
+/// A driver that is turned by hand. Its connections read all that comes and count it.
+struct Rig {
+    driver: Driver<Reader>,
+    local: Rc<Local>,
+    taken: Rc<Cell<usize>>,
+    /// The other ends.
+    peers: Vec<UnixStream>,
+    seat: Seat,
+    _here: Entered,
+}
+
+struct Reader(Rc<Cell<usize>>);
+
+impl Guest for Reader {
+    fn connect(&self, wire: Rc<Wire>) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let taken = self.0.clone();
+        Some(Box::pin(async move {
+            while let Input::Bytes = poll_fn(|cx| wire.poll_input(0, cx)).await {
+                let mut bytes = Vec::new();
+                wire.take_into(&mut bytes);
+                taken.set(taken.get() + bytes.len());
+            }
+        }))
+    }
+
+    fn mail(&self) -> bool {
+        false
+    }
+
+    fn listeners(&self) -> Vec<TcpListener> {
+        Vec::new()
+    }
+
+    fn refusal(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn state(&self) -> State {
+        State::Serve
+    }
+
+    fn last(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        None
+    }
+}
+
+impl Rig {
+    fn new() -> Rig {
+        probe::raise_nofile();
+        let seat = Seat::take().expect("a seat");
+        seat.inbox().clear();
+        let place = Place { id: 0, count: 1, core: None, seat: seat.number() };
+        let blocking = Blocking::new(1, 1, original_mask().expect("a mask"));
+        let local = Rc::new(Local::new(place, Limits::default(), Clock::new(), blocking));
+        let here = waker::enter(local.tasks.clone());
+        let taken = Rc::new(Cell::new(0));
+        let driver = Driver::new(Reader(taken.clone()), local.clone(), seat.inbox());
+        let mut driver = driver.expect("a driver");
+        driver.ring.poll(driver.inbox.bell());
+        Rig { driver, local, taken, peers: Vec::new(), seat, _here: here }
+    }
+
+    /// So many connections, each with `bytes` waiting before its first receive.
+    fn connect(&mut self, count: usize, bytes: usize) {
+        for _ in 0..count {
+            let (here, mut there) = UnixStream::pair().expect("a pair");
+            there.write_all(&vec![b'x'; bytes]).expect("room in the socket");
+            self.peers.push(there);
+            self.driver.connect(here.into_raw_fd());
+        }
+    }
+
+    /// Runs tasks and takes completions until neither has anything.
+    fn rest(&mut self) {
+        loop {
+            self.driver.take_mail();
+            self.driver.run_ready();
+            self.driver.service_marked();
+            if self.driver.settle().expect("a ring") {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, count: Count) -> u64 {
+        self.local.counters.get(count)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.driver.cut_off();
+        self.seat.inbox().clear();
+    }
+}
+
+#[test]
+fn without_buffers_a_receive_waits_and_is_armed_again() {
+    on_an_executor(async || {
+        let buffers = usize::from(RECV_BUFFERS);
+        for (connections, bytes) in [(buffers + 44, 1), (40, 100_000)] {
+            let mut rig = Rig::new();
+            rig.connect(connections, bytes);
+            rig.rest();
+            assert!(
+                rig.count(Count::BuffersShort) > 0,
+                "{connections} took no more than there are"
+            );
+            assert_eq!(rig.taken.get(), connections * bytes, "{connections} of {bytes} bytes");
+        }
+    });
+}
