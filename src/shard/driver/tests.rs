@@ -30,6 +30,8 @@ use crate::shard::{Local, Place, executor};
 
 /// A test that takes longer hangs, and has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// More than a kernel completes in one enter.
+const MANY: usize = 200;
 
 /// Runs a test on a glommio executor of its own.
 fn on_an_executor(test: impl AsyncFnOnce() + Send + 'static) {
@@ -136,6 +138,10 @@ impl Rig {
         }
     }
 
+    fn unread(&self) -> usize {
+        self.driver.conns.iter().map(|(_, conn)| conn.wire.unread()).sum()
+    }
+
     fn count(&self, count: Count) -> u64 {
         self.local.counters.get(count)
     }
@@ -146,6 +152,20 @@ impl Drop for Rig {
         self.driver.cut_off();
         self.seat.inbox().clear();
     }
+}
+
+#[test]
+fn every_completion_is_taken_before_a_shard_may_park() {
+    on_an_executor(async || {
+        let mut rig = Rig::new();
+        rig.connect(MANY, 0);
+        rig.rest();
+        for peer in &mut rig.peers {
+            peer.write_all(b"x").expect("room in the socket");
+        }
+        assert!(!rig.driver.settle().expect("a ring"), "tasks are ready");
+        assert_eq!(rig.unread(), MANY);
+    });
 }
 
 #[test]
