@@ -20,11 +20,12 @@ use crate::base::clock::Clock;
 use crate::base::counters::Count;
 use crate::base::wire::{Input, Wire};
 use crate::limits::{Limits, RECV_BUFFERS};
-use crate::ring::probe;
+use crate::ring::{probe, signal};
 use crate::shard::affinity::original_mask;
 use crate::shard::blocking::Blocking;
 use crate::shard::guest::{Guest, State};
 use crate::shard::inbox::Seat;
+use crate::shard::park::Park;
 use crate::shard::waker::{self, Entered};
 use crate::shard::{Local, Place, executor};
 
@@ -165,6 +166,30 @@ fn every_completion_is_taken_before_a_shard_may_park() {
         }
         assert!(!rig.driver.settle().expect("a ring"), "tasks are ready");
         assert_eq!(rig.unread(), MANY);
+    });
+}
+
+#[test]
+fn glommio_gives_the_thread_back_whatever_comes() {
+    on_an_executor(async || {
+        let mut park = Park::new().expect("an eventfd");
+        let ran = Rc::new(Cell::new(0));
+        for round in 1..=5 {
+            // Nobody writes the eventfd: the read stays, and the next one finds it.
+            park.wait(Duration::from_millis(5)).await;
+            let note = ran.clone();
+            let task = async move {
+                glommio::executor().yield_task_queue_now().await;
+                note.set(round);
+            };
+            glommio::spawn_local(task).detach();
+            for _ in 0..20 {
+                park.turn_glommio().await;
+            }
+            assert_eq!(ran.get(), round, "glommio's tasks have had their turn");
+            signal(park.eventfd());
+            park.wait(PATIENCE * 2).await;
+        }
     });
 }
 
