@@ -13,20 +13,20 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Driver;
 use crate::base::clock::Clock;
 use crate::base::counters::Count;
 use crate::base::wire::{Input, Wire};
-use crate::limits::{Limits, RECV_BUFFERS};
+use crate::limits::{Limits, PARK_MS_MAX, RECV_BUFFERS};
 use crate::ring::{probe, signal};
 use crate::shard::affinity::original_mask;
 use crate::shard::blocking::Blocking;
 use crate::shard::guest::{Guest, State};
-use crate::shard::inbox::Seat;
+use crate::shard::inbox::{self, Inbox, Seat};
 use crate::shard::park::Park;
-use crate::shard::waker::{self, Entered};
+use crate::shard::waker::{self, Entered, TaskKey};
 use crate::shard::{Local, Place, executor};
 
 /// A test that takes longer hangs, and has failed.
@@ -189,6 +189,76 @@ fn glommio_gives_the_thread_back_whatever_comes() {
             assert_eq!(ran.get(), round, "glommio's tasks have had their turn");
             signal(park.eventfd());
             park.wait(PATIENCE * 2).await;
+        }
+    });
+}
+
+/// What may come for a shard, as other threads bring it.
+const COMING: [Coming; 3] = [
+    ("bytes", |caller| (&caller.peer).write_all(b"x").expect("room in the socket")),
+    ("a foreign wake", |caller| inbox::wake(caller.task)),
+    ("mail", |caller| caller.inbox.notify()),
+];
+
+type Coming = (&'static str, fn(&Caller));
+
+/// Who brings it.
+struct Caller {
+    peer: UnixStream,
+    task: TaskKey,
+    inbox: &'static Inbox,
+}
+
+impl Caller {
+    fn of(rig: &Rig) -> Caller {
+        let peer = rig.peers[0].try_clone().expect("a descriptor");
+        let (_, conn) = rig.driver.conns.iter().next().expect("a connection");
+        Caller { peer, task: conn.task, inbox: rig.driver.inbox }
+    }
+}
+
+#[test]
+fn what_is_there_when_a_park_begins_is_not_slept_over() {
+    on_an_executor(async || {
+        let nothing: Coming = ("nothing", |_| ());
+        for (what, come) in [nothing].into_iter().chain(COMING) {
+            let mut rig = Rig::new();
+            rig.connect(1, 0);
+            rig.rest();
+            come(&Caller::of(&rig));
+            rig.driver.park().await.expect("a ring");
+            let parks = u64::from(what == "nothing");
+            assert_eq!(rig.count(Count::Parks), parks, "{what} is there: parks");
+        }
+    });
+}
+
+#[test]
+fn what_comes_while_a_shard_is_parked_ends_its_sleep() {
+    on_an_executor(async || {
+        for (what, come) in COMING {
+            let mut rig = Rig::new();
+            rig.connect(1, 0);
+            // The machine may be busy: of many sleeps that all end early, one ends in time.
+            let mut shortest = Duration::MAX;
+            for round in 1..=20 {
+                rig.rest();
+                let caller = Caller::of(&rig);
+                let start = Instant::now();
+                // Comes when the driver has left the thread to glommio.
+                let coming = async move {
+                    glommio::executor().yield_task_queue_now().await;
+                    come(&caller);
+                };
+                glommio::spawn_local(coming).detach();
+                rig.driver.park().await.expect("a ring");
+                shortest = shortest.min(start.elapsed());
+                assert_eq!(rig.count(Count::Parks), round, "{what}");
+                rig.rest();
+                let bytes = if what == "bytes" { round } else { 0 };
+                assert_eq!(rig.taken.get() as u64, bytes, "the read has swallowed nothing");
+            }
+            assert!(shortest < Duration::from_millis(PARK_MS_MAX / 2), "{what}: {shortest:?}");
         }
     });
 }
