@@ -148,3 +148,95 @@ pub(crate) fn refuse_one(listener: &TcpListener, spare: &mut Option<OwnedFd>, an
     }
     *spare = self::spare().ok();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A call that takes longer blocks, and has failed.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[track_caller]
+    fn comes_back(what: &str, call: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            call();
+            let _ = done.send(());
+        });
+        assert!(is_done.recv_timeout(PATIENCE).is_ok(), "{what}: it blocks, or panics");
+    }
+
+    /// A blocking socket, as accepted ones are, and its other end.
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().expect("a pair")
+    }
+
+    fn listener() -> TcpListener {
+        listen("127.0.0.1:0".parse().expect("an address"), None).expect("a listener")
+    }
+
+    #[test]
+    fn what_bypasses_the_ring_never_blocks() {
+        let (here, _there) = pair();
+        comes_back("a send into a full buffer", move || {
+            for _ in 0..1_000 {
+                send_now(here.as_raw_fd(), &[b'x'; 4096]);
+            }
+        });
+        let (here, _there) = pair();
+        comes_back("a receive of nothing", move || discard_received(here.as_raw_fd()));
+        let empty = listener();
+        comes_back("an accept of nothing, to refuse", move || {
+            refuse_one(&empty, &mut spare().ok(), b"no");
+        });
+        let closed = listener();
+        comes_back("an accept of the rest", move || {
+            close_gate(closed.as_raw_fd());
+            assert_eq!(accept_rest(closed.as_raw_fd()), None);
+        });
+        let gone = listener();
+        let _client = TcpStream::connect(gone.local_addr().expect("bound")).expect("a connection");
+        comes_back("an accept of one, then of nothing", move || {
+            close_gate(gone.as_raw_fd());
+            let fd = accept_rest(gone.as_raw_fd()).expect("a connection");
+            // SAFETY: just accepted, owned by nobody else.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            assert_eq!(accept_rest(gone.as_raw_fd()), None);
+        });
+    }
+
+    #[test]
+    fn what_is_discarded_is_bounded() {
+        let (here, mut there) = pair();
+        there.write_all(&[b'x'; 100_000]).expect("room in the socket");
+        there.shutdown(Shutdown::Write).expect("open");
+        discard_received(here.as_raw_fd());
+        let mut rest = Vec::new();
+        (&here).read_to_end(&mut rest).expect("the rest");
+        assert_eq!(rest.len(), 100_000 - 64 * 1024);
+    }
+
+    #[test]
+    fn one_too_many_is_told_so_and_the_spare_is_back() {
+        let listener = listener();
+        let addr = listener.local_addr().expect("bound");
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client.write_all(b"hello").expect("room in the socket");
+        comes_back("a refusal", move || {
+            let mut spare = spare().ok();
+            refuse_one(&listener, &mut spare, b"no");
+            assert!(spare.is_some());
+        });
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer, then FIN");
+        assert_eq!(answer, "no");
+    }
+}
