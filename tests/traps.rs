@@ -1,0 +1,163 @@
+//! Traps of this way of building a server that show only in a whole one: each test here fails
+//! when the guard in the code is taken out.
+
+use std::future::poll_fn;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use soloist::prelude::*;
+use soloist::testing::TestServer;
+
+/// A test that waits longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test that fails when it hangs, in the end of its server too.
+fn in_time(test: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let running = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match is_done.recv_timeout(3 * PATIENCE) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        _ => running.join().unwrap_or_else(|panic| resume_unwind(panic)),
+    }
+}
+
+async fn hello(_: Shard) -> Result<App<()>> {
+    Ok(App::new(()).get("/", async |cx| cx.text("hello")))
+}
+
+/// A keep-alive connection that asks one thing at a time.
+struct Client(TcpStream);
+
+impl Client {
+    fn new(addr: SocketAddr) -> Client {
+        let socket = TcpStream::connect(addr).expect("a connection");
+        socket.set_nodelay(true).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Client(socket)
+    }
+
+    fn ask(&mut self) {
+        self.0.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect("a request");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            let mut bytes = [0; 1024];
+            let count = match self.0.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.expect("an answer"),
+            };
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&bytes[..count]);
+        }
+    }
+}
+
+/// Rung by a thread, heard by a task.
+#[derive(Clone, Default)]
+struct Bell(Arc<Mutex<(Option<Instant>, Option<Waker>)>>);
+
+impl Bell {
+    /// Once somebody listens.
+    fn ring(&self) {
+        loop {
+            let mut bell = self.0.lock().expect("a bell");
+            if let Some(waker) = bell.1.take() {
+                bell.0 = Some(Instant::now());
+                drop(bell);
+                return waker.wake();
+            }
+            drop(bell);
+            thread::yield_now();
+        }
+    }
+
+    /// How long it took to be heard.
+    async fn heard(&self) -> Duration {
+        poll_fn(|cx| {
+            let mut bell = self.0.lock().expect("a bell");
+            if let Some(rung) = bell.0.take() {
+                return Poll::Ready(rung.elapsed());
+            }
+            bell.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Load {
+    /// Nothing: the shard is parked, or soon will be.
+    Idle,
+    /// A task that is always ready: the shard never waits.
+    Ready,
+    /// One request after the other.
+    Requests,
+}
+
+#[test]
+fn a_wake_from_another_thread_is_heard_at_once_whatever_the_shard_does() {
+    for load in [Load::Idle, Load::Ready, Load::Requests] {
+        in_time(move || hear(load));
+    }
+}
+
+fn hear(load: Load) {
+    let bell = Bell::default();
+    let (send, times) = mpsc::channel();
+    let build = {
+        let bell = bell.clone();
+        async move |shard: Shard| {
+            shard.spawn(async move { while send.send(bell.heard().await).is_ok() {} });
+            if load == Load::Ready {
+                shard.spawn(async { poll_fn::<(), _>(again).await });
+            }
+            hello(shard).await
+        }
+    };
+    let server = TestServer::start(1, build);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = Raise(&over);
+        if load == Load::Requests {
+            let (over, addr) = (&over, server.addr());
+            scope.spawn(move || {
+                let mut client = Client::new(addr);
+                while !over.load(Ordering::Relaxed) {
+                    client.ask();
+                }
+            });
+        }
+        let mut took: Vec<Duration> = (0..31)
+            .map(|_| {
+                bell.ring();
+                times.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{load:?}: not heard"))
+            })
+            .collect();
+        took.sort();
+        // The machine may be busy; the shard never is for so long.
+        assert!(took[15] < Duration::from_millis(50), "{load:?}: {took:?}");
+    });
+}
+
+fn again(cx: &mut std::task::Context<'_>) -> Poll<()> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Set when it drops, by a panic too.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
