@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use soloist::prelude::*;
 use soloist::testing::TestServer;
+use soloist::{Running, Stats};
 
 /// A test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,4 +161,45 @@ impl Drop for Raise<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+fn stats(running: &Running) -> Stats {
+    running.stats().pop().expect("a shard that runs")
+}
+
+#[test]
+fn a_shard_parks_when_idle_and_not_between_two_requests() {
+    in_time(park_and_count);
+}
+
+fn park_and_count() {
+    const REQUESTS: u64 = 100;
+    let server = TestServer::start(1, hello);
+    let mut client = Client::new(server.addr());
+    let running = server.into_running();
+    // The machine may be busy: of many rounds, one goes without long gaps.
+    let mut parks = Vec::new();
+    while parks.last().is_none_or(|parks| *parks >= REQUESTS / 5) {
+        assert!(parks.len() < 20, "parks in rounds of {REQUESTS} requests: {parks:?}");
+        let before = stats(&running).get("parks");
+        for _ in 0..REQUESTS {
+            client.ask();
+            // A shard that parks at once has time to; a tick is 5 ms.
+            let answered = Instant::now();
+            while answered.elapsed() < Duration::from_micros(200) {
+                std::hint::spin_loop();
+            }
+        }
+        parks.push(stats(&running).get("parks") - before);
+    }
+
+    let (before, start) = (stats(&running), Instant::now());
+    thread::sleep(Duration::from_secs(1)); // idle
+    let (after, ms) = (stats(&running), start.elapsed().as_millis() as u64);
+    let grown = |name| after.get(name) - before.get(name);
+    assert!(grown("parks") > 0, "it never parks");
+    // One that is awake turns every 5 ms at least.
+    assert!(grown("ring_turns") < ms / 10, "{} turns in {ms} ms", grown("ring_turns"));
+    running.stop_now();
+    running.join().expect("a clean end");
 }
