@@ -485,7 +485,7 @@ mod tests {
             let _ = hold.recv();
             Bomb
         });
-        has_started.recv().unwrap();
+        has_started.recv_timeout(PATIENCE).unwrap();
         drop(job);
         drop(let_go);
         assert_eq!(wait(pool.run(|| 7)), Ok(7));
@@ -497,7 +497,7 @@ mod tests {
     fn the_queue_is_bounded() {
         let pool = pool(1, 2);
         let (busy, started, let_go) = held(&pool);
-        started.recv().unwrap();
+        started.recv_timeout(PATIENCE).unwrap();
         let waiting = [pool.run(|| 1), pool.run(|| 2)];
         assert_eq!(wait(pool.run(|| 3)), Err(BlockingError::Full));
         assert_eq!((pool.in_flight(), pool.stats().refused), (3, 1));
@@ -510,7 +510,7 @@ mod tests {
     fn a_dropped_job_never_starts_and_frees_its_place() {
         let pool = pool(1, 2);
         let (busy, started, let_go) = held(&pool);
-        started.recv().unwrap();
+        started.recv_timeout(PATIENCE).unwrap();
         let ran = Arc::new(AtomicUsize::new(0));
         let count = |pool: &Blocking| {
             let ran = ran.clone();
@@ -532,7 +532,7 @@ mod tests {
         let pool = pool(1, 10);
         let shared = Arc::downgrade(&pool.0.0);
         let (busy, started, let_go) = held(&pool);
-        started.recv().unwrap();
+        started.recv_timeout(PATIENCE).unwrap();
         let waiting = pool.run(|| 1);
         let other = pool.clone();
         drop(pool);
@@ -578,7 +578,7 @@ mod tests {
         let (jobs, ends): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let (job, started, let_go) = held(&pool);
-                started.recv().unwrap();
+                started.recv_timeout(PATIENCE).unwrap();
                 (job, let_go)
             })
             .unzip();
