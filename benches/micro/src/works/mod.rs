@@ -1,0 +1,15 @@
+//! All works, in the order of the table.
+
+mod arena;
+mod ctx;
+mod parse;
+mod router;
+
+use crate::runner::Runner;
+
+pub fn run(runner: &mut Runner) {
+    parse::run(runner);
+    router::run(runner);
+    arena::run(runner);
+    ctx::run(runner);
+}
