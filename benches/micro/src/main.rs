@@ -1,4 +1,5 @@
-//! `micro`: the parts of a request one by one, in memory, timed in batches.
+//! `micro`: the parts of a request one by one, in memory, timed in batches; and the way between
+//! shards, timed ping by ping.
 //!
 //! Run with: cargo run --release -p soloist-micro
 //!

@@ -4,7 +4,8 @@ pub const USAGE: &str = "\
 micro [options]
 
   --only NAME      works whose names begin with this (default: all)
-  --requests N     run each work N times, warm, and time nothing: for counting instructions
+  --requests N     run each work N times, warm, and time nothing: for counting instructions;
+                   all but the pings
   --json           print one JSON object instead of a table
   --help           print this
 
@@ -19,6 +20,8 @@ works
   ctx_hello        a whole warm request in memory: GET /
   ctx_param_json   the same: GET /users/42, answered in JSON
   ctx_json_body    the same: POST /echo, JSON both ways
+  mesh_ping        from a handler to another shard and back, pinned to two cores if there are two
+  eventfd_ping     the same way between two bare threads over eventfds; runs with mesh_ping
 ";
 
 #[derive(Debug, PartialEq)]

@@ -23,6 +23,15 @@ impl Runner {
         name.starts_with(&self.only)
     }
 
+    pub fn is_timed(&self) -> bool {
+        self.requests.is_none()
+    }
+
+    /// Adds what a work has timed by itself.
+    pub fn push(&mut self, figure: Figure) {
+        self.figures.push(figure);
+    }
+
     /// Runs `operation` if it is asked for.
     pub fn run(&mut self, name: &'static str, mut operation: impl FnMut()) {
         if !self.wants(name) {

@@ -2,6 +2,7 @@
 
 mod arena;
 mod ctx;
+pub mod mesh;
 mod parse;
 mod router;
 
@@ -12,4 +13,5 @@ pub fn run(runner: &mut Runner) {
     router::run(runner);
     arena::run(runner);
     ctx::run(runner);
+    mesh::run(runner);
 }
