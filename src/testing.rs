@@ -479,6 +479,7 @@ impl Rig {
             ran = true;
             self.local.tasks.poll(key);
         }
+        self.local.end_turn();
         self.marked.borrow_mut().clear();
         self.local.dirty.take_into(&mut self.marked.borrow_mut());
         ran

@@ -106,6 +106,14 @@ impl Reading {
         self.at.get()
     }
 
+    /// Whether bytes came behind the late part of this body.
+    pub(crate) fn has_rest(&self) -> bool {
+        let raw = self.raw.take();
+        let any = raw.len() > self.raw_at.get();
+        self.raw.set(raw);
+        any
+    }
+
     /// Bytes of the next request that came with the late part of this body.
     pub(crate) fn take_rest(&self) -> Option<Vec<u8>> {
         let raw = self.raw.take();

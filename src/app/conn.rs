@@ -146,8 +146,6 @@ impl Conn {
         it.wire = Some(self.wire.clone());
         it.base = 0;
         self.wire.take_into(&mut it.buf);
-        // Answers of one turn leave in one send, and are timed together.
-        let mut batch = Batch { received_ns: local.clock.now_ns(), count: 0 };
         let mut in_turn = 0;
         loop {
             let Some(it) = Rc::get_mut(core) else {
@@ -161,7 +159,6 @@ impl Conn {
                 it.buf.clear();
                 it.base = 0;
                 if self.wire.unread() == 0 {
-                    batch.record(local);
                     return Turn::Idle;
                 }
                 self.wire.take_into(&mut it.buf);
@@ -176,34 +173,25 @@ impl Conn {
                     continue;
                 }
                 Parsed::Partial => {
-                    batch.record(local);
                     self.wire.put_back(&it.buf[it.base..]);
                     return Turn::Partial { bytes: it.buf.len() - it.base };
                 }
                 Parsed::Refused(refusal) => {
-                    batch.record(local);
                     return Turn::Refused(refusal);
                 }
             }
             it.received_ns = local.clock.now_ns();
-            if it.received_ns != batch.received_ns {
-                batch.record(local);
-                batch.received_ns = it.received_ns;
-            }
-            batch.count += 1;
             in_turn += 1;
             local.counters.add(Count::Requests, 1);
             local.counters.add(Count::Active, 1);
-            let served = self.serve_one(core, &mut batch).await;
+            let served = self.serve_one(core).await;
             local.counters.sub(Count::Active);
             match served {
                 Served::Next => {}
                 Served::Close(how) => {
-                    batch.record(local);
                     return Turn::Close(how);
                 }
                 Served::Upgrade => {
-                    batch.record(local);
                     let Some(it) = Rc::get_mut(core) else { return Turn::Close(Close::Abort) };
                     let Some(upgrade) = it.upgrade.take() else {
                         return Turn::Close(Close::Abort);
@@ -230,15 +218,13 @@ impl Conn {
             }
             if in_turn >= local.limits.pipeline_max && it.base < it.buf.len() {
                 in_turn = 0;
-                batch.record(local);
                 yield_now().await;
-                batch.received_ns = local.clock.now_ns();
             }
         }
     }
 
     /// Runs the handler and sends its answer.
-    async fn serve_one(&self, core: &mut Rc<Core>, batch: &mut Batch) -> Served {
+    async fn serve_one(&self, core: &mut Rc<Core>) -> Served {
         let Some(it) = Rc::get_mut(core) else { return Served::Close(Close::Abort) };
         let (head_bytes, body) = (it.head.len, it.head.body);
         it.reading.begin(head_bytes, body);
@@ -262,7 +248,7 @@ impl Conn {
                 core.close.set(true);
             }
         }
-        batch.ended(&self.site.local, core.received_ns);
+        self.site.local.answered(core.received_ns);
         match core.phase.get() {
             Phase::Streaming => return Served::Close(Close::Abort),
             Phase::Finished => {}
@@ -276,10 +262,14 @@ impl Conn {
         if !core.reading.is_ended() && !core.close.get() && !core.drain_body().await {
             core.close.set(true);
         }
-        if core.close.get() || core.reading.is_broken() {
+        if core.reading.is_broken() {
             return Served::Close(Close::Staged);
         }
-        Served::Next
+        match core.close.get() {
+            false => Served::Next,
+            true if !core.head.keep_alive && core.is_read_out() => Served::Close(Close::Last),
+            true => Served::Close(Close::Staged),
+        }
     }
 
     /// Polls the handler to its end, or until it is of no use any more.
@@ -390,33 +380,6 @@ enum Ran {
     Dead,
     Panicked,
     Late,
-}
-
-/// Requests that were received and answered in the same turn.
-struct Batch {
-    received_ns: u64,
-    count: u64,
-}
-
-impl Batch {
-    /// An answer is there. One that took more than its turn is recorded by itself.
-    #[inline]
-    fn ended(&mut self, local: &crate::shard::Local, received_ns: u64) {
-        if local.clock.now_ns() != received_ns {
-            self.count -= 1;
-            local.counters.record(local.clock.peek_ns() - received_ns, 1);
-            self.record(local);
-        }
-    }
-
-    #[inline]
-    fn record(&mut self, local: &crate::shard::Local) {
-        if self.count > 0 {
-            let ns = local.clock.peek_ns().saturating_sub(self.received_ns);
-            local.counters.record(ns, self.count);
-            self.count = 0;
-        }
-    }
 }
 
 /// Lets the other connections have their turn.

@@ -104,6 +104,13 @@ impl Core {
         &self.buf[self.base..]
     }
 
+    /// Whether the request is all that was received.
+    pub(crate) fn is_read_out(&self) -> bool {
+        self.reading.is_ended()
+            && self.bytes().len() == self.reading.at()
+            && !self.reading.has_rest()
+    }
+
     #[inline]
     pub(crate) fn wire(&self) -> &Wire {
         self.wire.as_deref().expect("a core in use has a wire")

@@ -11,8 +11,9 @@ use crate::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX};
 /// One connection's bytes in both directions.
 pub(crate) struct Wire {
     slot: u32,
-    /// The socket's descriptor, -1 in memory: for those who may ask the kernel about it.
-    fd: i32,
+    /// The socket's descriptor, -1 in memory or once it is closed: for those who may ask the
+    /// kernel about it.
+    fd: Cell<i32>,
     inbox: Cell<Vec<u8>>,
     outbox: Cell<Vec<u8>>,
     /// Bytes lent to the kernel and not yet sent.
@@ -39,6 +40,8 @@ pub(crate) enum Close {
     Open,
     /// Send what is written, then FIN, then wait a while for the peer's (RFC 9112 section 9.6).
     Staged,
+    /// The same without the wait: the peer has said that nothing follows its last request.
+    Last,
     /// At once; what is unsent is lost.
     Abort,
 }
@@ -58,7 +61,7 @@ impl Wire {
     pub(crate) fn new(slot: u32, fd: i32, dirty: Rc<Dirty>, spares: Rc<Spares>) -> Wire {
         Wire {
             slot,
-            fd,
+            fd: Cell::new(fd),
             inbox: Cell::default(),
             outbox: Cell::default(),
             sending: Cell::new(0),
@@ -179,7 +182,7 @@ impl Wire {
     }
 
     pub(crate) fn fd(&self) -> i32 {
-        self.fd
+        self.fd.get()
     }
 
     #[inline]
@@ -188,6 +191,11 @@ impl Wire {
     }
 
     // The driver's side.
+
+    /// The descriptor is closed: its number may be another's soon.
+    pub(crate) fn forget_fd(&self) {
+        self.fd.set(-1);
+    }
 
     /// Received bytes, copied in: a provided buffer does not outlive its turn.
     #[inline]

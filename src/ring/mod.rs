@@ -8,4 +8,4 @@ mod uring;
 
 pub(crate) use buffers::BufferId;
 pub(crate) use event::{Event, Timer, Token};
-pub(crate) use uring::{Ring, SendStep, eventfd, signal};
+pub(crate) use uring::{Issued, Ring, SendStep, eventfd, signal};

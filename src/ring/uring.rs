@@ -8,6 +8,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
@@ -22,6 +23,11 @@ pub(crate) struct Ring {
     ring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Buffers>,
     sends: Slab<Send>,
+    /// Sends queued since the last `enter`, and those that were issued: with their turns, for a
+    /// slot may be another send's by the time it is looked at.
+    fresh: Vec<Issued>,
+    issued: Vec<Issued>,
+    turn: u32,
     tick: Box<Timespec>,
     deadline: Box<Timespec>,
     /// Index of the ring's own descriptor, registered to save a look-up a turn.
@@ -35,6 +41,25 @@ struct Send {
     bytes: Vec<u8>,
     from: usize,
     since_ms: u64,
+    way: Way,
+}
+
+/// A send that may be whole without a completion.
+#[derive(Clone, Copy)]
+pub(crate) struct Issued {
+    send: u32,
+    turn: u32,
+}
+
+/// How a send goes, and how its end is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// At once, while it is submitted in that turn: a completion comes only if it could not.
+    Fresh { turn: u32 },
+    /// Waits for room in the socket; a completion comes.
+    Waiting,
+    /// The same, but the descriptor is closed behind it: what is left cannot be sent again.
+    Last,
 }
 
 /// How one completion moved a send on.
@@ -62,6 +87,9 @@ impl Ring {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Slab::new(),
+            fresh: Vec::new(),
+            issued: Vec::new(),
+            turn: 0,
             tick: Box::new(Timespec::new()),
             deadline: Box::new(Timespec::new()),
             registered: None,
@@ -84,9 +112,29 @@ impl Ring {
     }
 
     /// Sends bytes and keeps them until they are sent. One send a connection at a time.
+    ///
+    /// What fits the socket is sent by the `enter` that submits it, without a completion: see
+    /// [`settled`](Ring::settled).
     #[inline]
     pub(crate) fn send(&mut self, fd: RawFd, token: Token, bytes: Vec<u8>, now_ms: u64) -> u32 {
-        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms });
+        let way = Way::Fresh { turn: self.turn };
+        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
+        self.submit_send(key);
+        self.fresh.push(Issued { send: key as u32, turn: self.turn });
+        key as u32
+    }
+
+    /// Sends the last bytes of a connection, held back so that the FIN leaves with them: the
+    /// descriptor is to be closed behind it, in the same turn.
+    pub(crate) fn send_last(
+        &mut self,
+        fd: RawFd,
+        token: Token,
+        bytes: Vec<u8>,
+        now_ms: u64,
+    ) -> u32 {
+        let way = Way::Last;
+        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
         self.submit_send(key);
         key as u32
     }
@@ -125,7 +173,7 @@ impl Ring {
 
     /// Closes a descriptor with the next submission.
     pub(crate) fn close(&mut self, fd: RawFd) {
-        let entry = opcode::Close::new(Fd(fd)).build();
+        let entry = opcode::Close::new(Fd(fd)).build().flags(Flags::SKIP_SUCCESS);
         self.push(entry.user_data(Kind::Done.pack(NOBODY)));
     }
 
@@ -151,6 +199,10 @@ impl Ring {
                 0usize,
             )
         };
+        if self.ring.submission().is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+            self.issued.append(&mut self.fresh);
+        }
         if entered >= 0 {
             return Ok(());
         }
@@ -188,7 +240,24 @@ impl Ring {
         })
     }
 
-    /// Moves a send on after its completion.
+    /// Moves out the sends issued so far. To be called once every completion is taken: those of
+    /// them that had none are whole.
+    #[inline]
+    pub(crate) fn take_issued(&mut self, into: &mut Vec<Issued>) {
+        if !self.issued.is_empty() && !self.ring.submission().cq_overflow() {
+            into.append(&mut self.issued);
+        }
+    }
+
+    /// The send and its bytes, if it is whole.
+    #[inline]
+    pub(crate) fn settled(&self, issued: Issued) -> Option<(u32, usize)> {
+        let send = self.sends.get(issued.send as usize)?;
+        let whole = send.way == Way::Fresh { turn: issued.turn };
+        whole.then_some((issued.send, send.bytes.len()))
+    }
+
+    /// Moves a send on after its completion, or without one.
     #[inline]
     pub(crate) fn step_send(
         &mut self,
@@ -203,13 +272,15 @@ impl Ring {
                 let buffer = self.sends.remove(send as usize).bytes;
                 Some(SendStep::Whole { token, bytes, buffer })
             }
-            Ok(bytes) if bytes > 0 => {
+            Ok(bytes) if bytes > 0 && entry.way != Way::Last => {
                 entry.from += bytes;
                 entry.since_ms = now_ms;
+                entry.way = Way::Waiting;
                 self.submit_send(send as usize);
                 Some(SendStep::More { token, bytes })
             }
-            Err(libc::EINTR | libc::EAGAIN) => {
+            Err(libc::EINTR | libc::EAGAIN) if entry.way != Way::Last => {
+                entry.way = Way::Waiting;
                 self.submit_send(send as usize);
                 Some(SendStep::More { token, bytes: 0 })
             }
@@ -258,16 +329,24 @@ impl Ring {
         let Some(send) = self.sends.get(key) else { return };
         let rest = &send.bytes[send.from..];
         let len = rest.len().min(SEND_BYTES_MAX) as u32;
+        // With MSG_DONTWAIT a send that does not fit fails, and what fails has a completion; so
+        // has, with MSG_WAITALL, one that fits in part.
+        let (more, flags) = match send.way {
+            Way::Fresh { .. } => (libc::MSG_DONTWAIT | libc::MSG_WAITALL, Flags::SKIP_SUCCESS),
+            Way::Waiting => (0, Flags::empty()),
+            Way::Last => (libc::MSG_MORE | libc::MSG_WAITALL, Flags::empty()),
+        };
         let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL)
+            .flags(libc::MSG_NOSIGNAL | more)
             .build()
+            .flags(flags)
             .user_data(Kind::Send.pack(Token { slot: key as u32, generation: 0 }));
         self.push(entry);
     }
 
     fn cancel(&mut self, user_data: u64) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(user_data)).build();
-        self.push(entry.user_data(Kind::Done.pack(NOBODY)));
+        self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(Kind::Done.pack(NOBODY)));
     }
 
     #[inline]

@@ -27,7 +27,9 @@ use super::tasks::Polled;
 use super::waker::TaskKey;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
-use crate::limits::{ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, PARK_MS_MAX, TICK_MS};
+use crate::limits::{
+    ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, OUTBOX_BYTES_MAX, PARK_MS_MAX, TICK_MS,
+};
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
 /// Turns one shard until it has stopped.
@@ -109,6 +111,7 @@ impl<G: Guest> Driver<G> {
             if wait {
                 self.set_deadline();
             }
+            self.local.end_turn();
             self.ring.enter(wait)?;
             self.inbox.wake_up();
             self.local.counters.add(Count::Turns, 1);
@@ -129,8 +132,8 @@ impl<G: Guest> Driver<G> {
         }
     }
 
-    /// Takes every completion that is there.
-    fn complete(&mut self) {
+    /// Takes every completion that is there. False if there was none, nor a send without one.
+    fn complete(&mut self) -> bool {
         let mut count = 0;
         while let Some(event) = self.ring.next_event() {
             count += 1;
@@ -177,8 +180,9 @@ impl<G: Guest> Driver<G> {
                 Event::Done => {}
             }
         }
+        let settled = self.take_settled();
         if count == 0 {
-            return;
+            return settled;
         }
         self.local.counters.add(Count::Completions, count);
         self.ring.publish_buffers();
@@ -190,6 +194,22 @@ impl<G: Guest> Driver<G> {
                 self.receive_ended(token);
             }
         }
+        true
+    }
+
+    /// Sends that went out with their submission, without a completion of their own.
+    fn take_settled(&mut self) -> bool {
+        let mut issued = mem::take(&mut self.scratch.issued);
+        self.ring.take_issued(&mut issued);
+        let any = !issued.is_empty();
+        for it in issued.drain(..) {
+            if let Some((send, bytes)) = self.ring.settled(it) {
+                self.busy += 1;
+                self.sent(send, Ok(bytes));
+            }
+        }
+        self.scratch.issued = issued;
+        any
     }
 
     /// Polls what is ready now; what becomes ready meanwhile has the next turn.
@@ -221,6 +241,8 @@ impl<G: Guest> Driver<G> {
         }
         let token = Token { slot, generation: conn.generation };
         let wire = &conn.wire;
+        // The peer has said that nothing follows, and nothing did.
+        let last = wire.closing() == Close::Last && wire.unread() == 0 && !wire.is_dead();
         let full = wire.unread() >= INBOX_BYTES_MAX;
         match conn.recv {
             Recv::Off if !full && !wire.is_eof() && !wire.is_dead() => {
@@ -237,15 +259,20 @@ impl<G: Guest> Driver<G> {
             && !wire.is_dead()
             && let Some(bytes) = wire.take_outbox()
         {
-            conn.send = Some(self.ring.send(conn.fd, token, bytes, self.local.clock.now_ms()));
+            let now_ms = self.local.clock.now_ms();
+            if last && bytes.len() <= OUTBOX_BYTES_MAX {
+                conn.send = Some(self.ring.send_last(conn.fd, token, bytes, now_ms));
+                return self.leave(slot);
+            }
+            conn.send = Some(self.ring.send(conn.fd, token, bytes, now_ms));
         }
         match wire.closing() {
             Close::Open => {}
             Close::Abort => self.abort(slot),
-            Close::Staged if wire.is_dead() => self.abort(slot),
-            Close::Staged if conn.send.is_some() || wire.has_output() => {}
-            Close::Staged if wire.is_eof() => self.close(slot),
-            Close::Staged => {
+            Close::Last | Close::Staged if wire.is_dead() => self.abort(slot),
+            Close::Last | Close::Staged if conn.send.is_some() || wire.has_output() => {}
+            Close::Last | Close::Staged if last || wire.is_eof() => self.leave(slot),
+            Close::Last | Close::Staged => {
                 // RFC 9112 section 9.6: FIN first, then read on until the peer's, so that an
                 // early answer is not lost to a RST.
                 conn.phase = Phase::Lingering;
@@ -449,6 +476,19 @@ impl<G: Guest> Driver<G> {
         self.close(slot);
     }
 
+    /// Ends a connection of which every byte has been read: FIN, behind what is being sent.
+    fn leave(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+        conn.phase = Phase::Closing;
+        // The operations hold the socket: it ends with the last of them.
+        if conn.recv == Recv::Armed {
+            conn.recv = Recv::Cancelling;
+            self.ring.cancel_receive(Token { slot, generation: conn.generation });
+        }
+        self.ring.close(conn.take_fd());
+        self.free(slot);
+    }
+
     fn close(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         if conn.phase == Phase::Closing {
@@ -474,8 +514,10 @@ impl<G: Guest> Driver<G> {
     fn free(&mut self, slot: u32) {
         let Some(conn) = self.conns.get(slot as usize) else { return };
         if conn.recv == Recv::Off && conn.send.is_none() {
-            let conn = self.conns.remove(slot as usize);
-            self.ring.close(conn.fd);
+            let mut conn = self.conns.remove(slot as usize);
+            if conn.fd >= 0 {
+                self.ring.close(conn.take_fd());
+            }
             self.local.counters.sub(Count::Open);
             self.local.tasks.abort(conn.task);
         }
@@ -544,8 +586,15 @@ impl<G: Guest> Driver<G> {
         self.ring.stalled(before_ms, &mut tokens);
         for token in tokens.drain(..) {
             self.local.counters.add(Count::Stalled, 1);
-            self.broken(token.slot);
-            self.abort(token.slot);
+            match self.conns.get(token.slot as usize) {
+                Some(Conn { phase: Phase::Closing, send: Some(send), .. }) => {
+                    self.ring.cancel_send(*send);
+                }
+                _ => {
+                    self.broken(token.slot);
+                    self.abort(token.slot);
+                }
+            }
         }
         self.scratch.tokens = tokens;
     }
@@ -561,7 +610,7 @@ impl<G: Guest> Driver<G> {
                 && listener.resume_ms <= now_ms
             {
                 listener.armed = true;
-                self.ring.accept(socket.as_raw_fd(), listener_token(at));
+                self.ring.accept(socket.as_raw_fd(), Listener::token(at));
             }
         }
     }
@@ -576,7 +625,7 @@ impl<G: Guest> Driver<G> {
             if let Some(socket) = &listener.socket {
                 socket::close_gate(socket.as_raw_fd());
                 if listener.armed {
-                    self.ring.cancel_accept(listener_token(at));
+                    self.ring.cancel_accept(Listener::token(at));
                 }
             }
         }
@@ -680,19 +729,13 @@ impl<G: Guest> Driver<G> {
         let mut quiet = true;
         loop {
             self.ring.enter(false)?;
-            let before = self.local.counters.get(Count::Completions);
-            self.complete();
-            if self.local.counters.get(Count::Completions) == before {
+            if !self.complete() {
                 break;
             }
             quiet = quiet && self.local.tasks.ready_len() == 0;
         }
         Ok(quiet && self.local.tasks.ready_len() == 0)
     }
-}
-
-fn listener_token(at: usize) -> Token {
-    Token { slot: at as u32, generation: 0 }
 }
 
 /// How often stalled sends are looked for.

@@ -113,10 +113,10 @@ impl Inbox {
         true
     }
 
-    /// After blocking.
+    /// After blocking. Seen late, it costs a ring of the bell for nothing.
     #[inline]
     pub(crate) fn wake_up(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.store(false, Ordering::Relaxed);
     }
 
     /// Takes the wakes; the flag says that there were more than could be kept.

@@ -47,6 +47,8 @@ pub(crate) struct Local {
     pub(crate) blocking: Blocking,
     /// Since when the shard drains, in ms of its clock.
     pub(crate) draining_ms: Cell<Option<u64>>,
+    /// Requests that were received and answered in this turn.
+    answered: Cell<u64>,
 }
 
 /// Where a shard stands among the others.
@@ -74,6 +76,27 @@ impl Local {
             counters: Counters::new(),
             blocking,
             draining_ms: Cell::new(None),
+            answered: Cell::new(0),
+        }
+    }
+
+    /// A request has its answer. Answers of the turn that received their requests leave together,
+    /// and are timed together.
+    #[inline]
+    pub(crate) fn answered(&self, received_ns: u64) {
+        if received_ns == self.clock.now_ns() {
+            self.answered.set(self.answered.get() + 1);
+        } else {
+            self.counters.record(self.clock.peek_ns() - received_ns, 1);
+        }
+    }
+
+    /// The turn's answers are about to leave.
+    #[inline]
+    pub(crate) fn end_turn(&self) {
+        let answered = self.answered.take();
+        if answered > 0 {
+            self.counters.record(self.clock.peek_ns() - self.clock.now_ns(), answered);
         }
     }
 

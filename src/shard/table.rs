@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::waker::TaskKey;
 use crate::base::wire::Wire;
-use crate::ring::Token;
+use crate::ring::{Issued, Token};
 
 /// A socket to accept from.
 pub(super) struct Listener {
@@ -16,8 +16,16 @@ pub(super) struct Listener {
     pub(super) resume_ms: u64,
 }
 
+impl Listener {
+    /// Of the listener at that place in the driver's list.
+    pub(super) fn token(at: usize) -> Token {
+        Token { slot: at as u32, generation: 0 }
+    }
+}
+
 /// One connection's entry: freed when nothing in the kernel refers to it any more.
 pub(super) struct Conn {
+    /// -1 once it is closed.
     pub(super) fd: RawFd,
     pub(super) generation: u32,
     pub(super) task: TaskKey,
@@ -25,6 +33,14 @@ pub(super) struct Conn {
     pub(super) recv: Recv,
     pub(super) send: Option<u32>,
     pub(super) phase: Phase,
+}
+
+impl Conn {
+    /// The descriptor, to be closed: nobody else finds it any more.
+    pub(super) fn take_fd(&mut self) -> RawFd {
+        self.wire.forget_fd();
+        std::mem::replace(&mut self.fd, -1)
+    }
 }
 
 /// How a connection's receive stands.
@@ -53,4 +69,5 @@ pub(super) struct Scratch {
     pub(super) slots: Vec<u32>,
     pub(super) wakes: Vec<TaskKey>,
     pub(super) tokens: Vec<Token>,
+    pub(super) issued: Vec<Issued>,
 }
