@@ -18,6 +18,7 @@ use crate::app::conn;
 use crate::app::mailbox::{self, Message, Order, Post};
 use crate::app::site::{OnStop, Site};
 use crate::base::clock::Clock;
+use crate::base::counters::Count;
 use crate::base::wire::Wire;
 use crate::error::{Error, Result};
 use crate::http::head::Refusal;
@@ -375,6 +376,7 @@ impl Guest for Host {
     }
 
     fn mail(&self) -> bool {
+        self.local.counters.raise(Count::MeshDepth, self.mesh.waiting() as u64);
         let more = self.mesh.drain(|_, message| mailbox::deliver(&self.local, message));
         for message in self.post.take() {
             mailbox::deliver(&self.local, message);

@@ -18,7 +18,8 @@ async fn app(_: Shard) -> Result<App<()>> {
             std::future::pending::<()>().await;
             cx.text("never")
         })
-        .get("/big", big))
+        .get("/big", big)
+        .get("/bytes/:n", async |cx| cx.bytes("text/plain", vec![b'x'; cx.param("n")?])))
 }
 
 async fn big(cx: &Ctx<()>) -> Result<Reply> {
@@ -216,6 +217,35 @@ fn clients_that_vanish_or_do_not_read_cost_nothing_but_themselves() {
     drop(deaf);
     running.stop();
     running.join().expect("a clean end");
+}
+
+#[test]
+fn the_last_answer_is_whole_whatever_its_size_and_whatever_follows() {
+    let server = TestServer::start(1, app);
+    let ask = |n: usize, fields: &str, behind: &str| {
+        let mut socket = TcpStream::connect(server.addr()).expect("a connection");
+        // A small window, so that a large answer is still under way when its connection ends.
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(128 * 1024);
+        let request = format!("GET /bytes/{n} HTTP/1.1\r\nhost: a\r\n{fields}\r\n{behind}");
+        socket.write_all(request.as_bytes()).expect("a request");
+        (socket, n)
+    };
+    let mut open = Vec::new();
+    for n in [0, 10, 60_000, 70_000, 3_000_000] {
+        for fields in ["connection: close\r\n", "connection: close\r\nx: y\r\n"] {
+            open.push(ask(n, fields, ""));
+            open.push(ask(n, fields, "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(2_500)); // longer than a closing connection lingers
+    for (mut socket, n) in open {
+        let _ = socket.set_read_timeout(Some(Duration::from_secs(10)));
+        let mut out = Vec::new();
+        socket.read_to_end(&mut out).expect("FIN, not RST");
+        let body = out.windows(4).position(|it| it == b"\r\n\r\n").expect("a head") + 4;
+        assert_eq!(out.len() - body, n);
+    }
+    wait_for(&server.into_running(), "connections_open", 0);
 }
 
 #[test]

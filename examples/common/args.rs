@@ -4,6 +4,8 @@ use soloist::{Error, Result, Server};
 
 /// The server that the command line asks for.
 pub fn server() -> Result<Server> {
+    // Warnings of the start, and errors of handlers, go to standard error.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut args = std::env::args().skip(1);
     let (mut addr, mut shards, mut cores) = (String::from("127.0.0.1:8080"), None, None);
     let mut congestion = None;

@@ -378,6 +378,9 @@ fn param_names(pattern: &str) -> Result<Box<[Box<str>]>, &'static str> {
         if name.is_empty() {
             return Err("a parameter has no name");
         }
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
+            return Err("a parameter is a whole segment, its name letters, digits, _ and -");
+        }
         if names.iter().any(|known| **known == *name) {
             return Err("two parameters have the same name");
         }
@@ -516,6 +519,8 @@ mod tests {
             ("", "a path begins with a slash"),
             ("/a/:", "a parameter has no name"),
             ("/a/*", "a parameter has no name"),
+            ("/:id.json", "a parameter is a whole segment"),
+            ("/:a:b", "a parameter is a whole segment"),
             ("/:a/:a", "two parameters have the same name"),
             ("/:a/*a", "two parameters have the same name"),
             ("/*rest/b", "a *rest is the last segment"),

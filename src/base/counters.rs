@@ -10,7 +10,7 @@ pub(crate) struct Counters {
     latency: RefCell<Histogram<u64>>,
 }
 
-/// One counter or gauge.
+/// One counter or gauge; those from `ArenaBytes` on are highest values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Count {
@@ -38,6 +38,8 @@ pub(crate) enum Count {
     MeshFull,
     ForeignWakes,
     ArenaBytes,
+    BuffersOut,
+    MeshDepth,
 }
 
 /// Names as in [`Stats::get`], in the order of `Count`.
@@ -66,8 +68,10 @@ const NAMES: [&str; COUNTS] = [
     "mesh_full",
     "foreign_wakes",
     "arena_bytes_max",
+    "buffers_out_max",
+    "mesh_depth_max",
 ];
-const COUNTS: usize = Count::ArenaBytes as usize + 1;
+const COUNTS: usize = Count::MeshDepth as usize + 1;
 /// Latencies above a minute are counted as a minute.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
@@ -160,7 +164,7 @@ impl Stats {
     /// Adds the counters of another shard; of a highest value, the higher one stays.
     pub fn merge(&mut self, other: &Stats) {
         for (at, (mine, theirs)) in self.counts.iter_mut().zip(other.counts).enumerate() {
-            if at == Count::ArenaBytes as usize {
+            if at >= Count::ArenaBytes as usize {
                 *mine = (*mine).max(theirs);
             } else {
                 *mine = mine.wrapping_add(theirs);

@@ -19,12 +19,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::Local;
-use super::guest::{Guest, State};
+use super::drain::Drain;
+use super::guest::Guest;
 use super::inbox::Inbox;
 use super::park::Park;
 use super::table::{Conn, Listener, Phase, Recv, Scratch};
 use super::tasks::Polled;
-use super::waker::TaskKey;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::{
@@ -34,12 +34,12 @@ use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
 /// Turns one shard until it has stopped.
 pub(crate) struct Driver<G> {
-    guest: G,
-    local: Rc<Local>,
+    pub(super) guest: G,
+    pub(super) local: Rc<Local>,
     inbox: &'static Inbox,
-    ring: Ring,
-    listeners: Vec<Listener>,
-    conns: Slab<Conn>,
+    pub(super) ring: Ring,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) conns: Slab<Conn>,
     generation: u32,
     /// Closing connections that wait for their peer's FIN, soonest first.
     lingering: VecDeque<(Token, u64)>,
@@ -57,11 +57,7 @@ pub(crate) struct Driver<G> {
     /// Completions since the last tick, the clockwork's own not counted.
     busy: u64,
     swept_ms: u64,
-    drain: Option<Drain>,
-}
-
-struct Drain {
-    last: Option<TaskKey>,
+    pub(super) drain: Option<Drain>,
 }
 
 impl<G: Guest> Driver<G> {
@@ -133,13 +129,14 @@ impl<G: Guest> Driver<G> {
     }
 
     /// Takes every completion that is there. False if there was none, nor a send without one.
-    fn complete(&mut self) -> bool {
-        let mut count = 0;
+    pub(super) fn complete(&mut self) -> bool {
+        let (mut count, mut buffers) = (0, 0);
         while let Some(event) = self.ring.next_event() {
             count += 1;
             match event {
                 Event::Received { token, result, buffer, last } => {
                     self.busy += 1;
+                    buffers += u64::from(buffer.is_some());
                     match (result, buffer) {
                         (Ok(len), Some(buffer)) => {
                             self.received(token, len, &buffer);
@@ -185,6 +182,7 @@ impl<G: Guest> Driver<G> {
             return settled;
         }
         self.local.counters.add(Count::Completions, count);
+        self.local.counters.raise(Count::BuffersOut, buffers);
         self.ring.publish_buffers();
         while let Some(token) = self.starved.pop() {
             if let Some(conn) = self.conns.get_mut(token.slot as usize)
@@ -420,7 +418,7 @@ impl<G: Guest> Driver<G> {
         }
     }
 
-    fn connect(&mut self, fd: RawFd) {
+    pub(super) fn connect(&mut self, fd: RawFd) {
         self.local.counters.add(Count::Accepted, 1);
         if self.conns.len() >= self.local.limits.connections_max {
             self.local.counters.add(Count::RefusedFull, 1);
@@ -467,7 +465,7 @@ impl<G: Guest> Driver<G> {
     }
 
     /// Ends a connection without ceremony: RST.
-    fn abort(&mut self, slot: u32) {
+    pub(super) fn abort(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get(slot as usize)
             && conn.phase != Phase::Closing
         {
@@ -562,7 +560,7 @@ impl<G: Guest> Driver<G> {
                         break;
                     }
                     self.lingering.pop_front();
-                    self.abort(token.slot);
+                    self.close(token.slot); // no RST: the kernel may still have bytes to send
                 }
                 _ => {
                     self.lingering.pop_front();
@@ -613,77 +611,6 @@ impl<G: Guest> Driver<G> {
                 self.ring.accept(socket.as_raw_fd(), Listener::token(at));
             }
         }
-    }
-
-    fn follow_state(&mut self) {
-        if self.guest.state() == State::Serve || self.drain.is_some() {
-            return;
-        }
-        self.drain = Some(Drain { last: None });
-        self.local.draining_ms.set(Some(self.local.clock.now_ms()));
-        for (at, listener) in self.listeners.iter().enumerate() {
-            if let Some(socket) = &listener.socket {
-                socket::close_gate(socket.as_raw_fd());
-                if listener.armed {
-                    self.ring.cancel_accept(Listener::token(at));
-                }
-            }
-        }
-        self.drain_listeners();
-        self.local.tasks.wake_all();
-    }
-
-    /// Takes what listeners still hold, then closes them: closing first would reset it.
-    fn drain_listeners(&mut self) {
-        for at in 0..self.listeners.len() {
-            if self.listeners[at].armed {
-                continue;
-            }
-            let Some(socket) = self.listeners[at].socket.take() else { continue };
-            while let Some(fd) = socket::accept_rest(socket.as_raw_fd()) {
-                self.connect(fd);
-            }
-        }
-    }
-
-    fn is_over(&mut self) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
-        if self.guest.state() == State::End {
-            return true;
-        }
-        if !self.conns.is_empty() || self.listeners.iter().any(|it| it.socket.is_some()) {
-            return false;
-        }
-        match drain.last {
-            None => match self.guest.last() {
-                None => true,
-                Some(last) => {
-                    drain.last = Some(self.local.tasks.spawn(last));
-                    false
-                }
-            },
-            Some(key) => !self.local.tasks.is_alive(key),
-        }
-    }
-
-    /// Ends what the grace did not see end.
-    fn cut_off(&mut self) {
-        let cut = self.conns.len() as u64;
-        self.local.counters.add(Count::CutOff, cut);
-        if cut > 0 {
-            tracing::warn!(shard = self.local.id, connections = cut, "cut off by the grace time");
-        }
-        self.local.tasks.clear();
-        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.abort(slot));
-        // Bounded: shut sockets complete at once, and a ring that does not is dropped with care.
-        for _ in 0..16 {
-            if self.conns.is_empty() || self.ring.enter(false).is_err() {
-                break;
-            }
-            self.complete();
-        }
-        let _ = self.ring.enter(false);
     }
 
     fn set_tick(&mut self) {

@@ -88,6 +88,11 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// Messages that have come and wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.from.borrow().iter().map(|(_, queue)| queue.slots()).sum()
+    }
+
     /// Hands over what has come, a batch from each sender. True if there may be more.
     pub(crate) fn drain(&self, mut deliver: impl FnMut(usize, M)) -> bool {
         let senders = self.from.borrow().len();
@@ -135,6 +140,7 @@ mod tests {
         assert_eq!(meshes[1].send(3, 9), Err(9), "nobody is there");
         let mut seen = vec![Vec::new(); 3];
         let mut drains = 0;
+        assert!(meshes[1].waiting() > 0);
         while meshes[1].drain(|from, message| seen[from].push(message)) {
             drains += 1;
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod blocking;
+mod drain;
 pub(crate) mod driver;
 pub(crate) mod executor;
 pub(crate) mod guest;

@@ -31,8 +31,6 @@ pub(crate) struct Plan {
     pub allowed: Vec<usize>,
     /// The tightest CPU quota over this process, in cores.
     pub quota_cores: Option<f64>,
-    /// A core for each shard and no quota below the shard count: spinning is allowed.
-    pub exclusive: bool,
     /// What the user should know, one plain sentence each.
     pub notes: Vec<String>,
 }
@@ -160,8 +158,7 @@ fn plan_at(root: &Path, affinity: &[usize], cores: &Cores) -> Result<Plan, PlanE
             counted(shards.len() as f64, "shard"),
         ));
     }
-    let pinned = !matches!(cores, Cores::Unpinned(_));
-    Ok(Plan { shards, allowed, quota_cores, exclusive: pinned && short.is_none(), notes })
+    Ok(Plan { shards, allowed, quota_cores, notes })
 }
 
 fn checked(list: &[usize], allowed: &[usize]) -> Result<Vec<Option<usize>>, PlanError> {
@@ -495,7 +492,6 @@ mod tests {
                 (Ok(plan), Ok(shards)) => {
                     assert_eq!(plan.shards, *shards, "{cores:?}");
                     assert_eq!(plan.allowed, [1, 2, 5]);
-                    assert_eq!(plan.exclusive, !matches!(cores, Cores::Unpinned(_)), "{cores:?}");
                     assert_eq!(plan.notes, [""; 0]);
                 }
                 (Err(text), Err(words)) => assert!(text.starts_with(words), "{cores:?}: {text}"),
@@ -669,26 +665,25 @@ mod tests {
 
     #[test]
     fn shards_under_a_quota() {
-        // quota, asked, shards, exclusive, notes
+        // quota, asked, shards, notes
         let table = [
-            ("max 100000", Cores::Auto, 8, true, 0),
-            ("150000 100000", Cores::Auto, 2, false, 1),
-            ("200000 100000", Cores::Auto, 2, true, 0),
-            ("50000 100000", Cores::Auto, 1, false, 1),
-            ("1000 100000", Cores::Auto, 1, false, 1),
-            ("9900000 100000", Cores::Auto, 8, true, 0),
-            ("300000 100000", Cores::Count(4), 4, false, 1),
-            ("300000 100000", Cores::Count(3), 3, true, 0),
-            ("100000 100000", Cores::List(vec![6, 7]), 2, false, 1),
-            ("max 100000", Cores::Unpinned(8), 8, false, 0),
-            ("max 100000", Cores::Unpinned(9), 9, false, 1),
-            ("200000 100000", Cores::Unpinned(9), 9, false, 2),
+            ("max 100000", Cores::Auto, 8, 0),
+            ("150000 100000", Cores::Auto, 2, 1),
+            ("200000 100000", Cores::Auto, 2, 0),
+            ("50000 100000", Cores::Auto, 1, 1),
+            ("1000 100000", Cores::Auto, 1, 1),
+            ("9900000 100000", Cores::Auto, 8, 0),
+            ("300000 100000", Cores::Count(4), 4, 1),
+            ("300000 100000", Cores::Count(3), 3, 0),
+            ("100000 100000", Cores::List(vec![6, 7]), 2, 1),
+            ("max 100000", Cores::Unpinned(8), 8, 0),
+            ("max 100000", Cores::Unpinned(9), 9, 1),
+            ("200000 100000", Cores::Unpinned(9), 9, 2),
         ];
-        for (quota, cores, shards, exclusive, notes) in table {
+        for (quota, cores, shards, notes) in table {
             let files = [(INFO, V2), (MEMBER, "0::/\n"), ("/sys/fs/cgroup/cpu.max", quota)];
             let plan = planned(&files, EIGHT, cores.clone()).unwrap();
             assert_eq!(plan.shards.len(), shards, "{quota} {cores:?}");
-            assert_eq!(plan.exclusive, exclusive, "{quota} {cores:?}");
             assert_eq!(plan.notes.len(), notes, "{quota} {cores:?}: {:?}", plan.notes);
         }
     }
