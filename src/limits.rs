@@ -127,6 +127,9 @@ pub(crate) const SUBMISSIONS_MAX: u32 = 1_024;
 pub(crate) const COMPLETIONS_MAX: u32 = 16 * 1_024;
 /// The shard's clock while it is awake, and the longest it keeps glommio waiting.
 pub(crate) const TICK_MS: u64 = 5;
+/// How long glommio waits for its turn while the shard is busy: a turn takes six allocations, and
+/// nothing on a shard needs it yet.
+pub(crate) const GLOMMIO_MS_MAX: u64 = 1_000;
 /// How often a parked, idle shard looks around by itself.
 pub(crate) const PARK_MS_MAX: u64 = 100;
 /// How long accepting pauses when the process is out of file descriptors.

@@ -1,7 +1,10 @@
-//! A warm request takes nothing from the heap: counted, in memory, with every layer of the path.
+//! A warm request takes nothing from the heap: counted in memory, with every layer of the path, and
+//! over a socket, with all that the shard's thread does beside it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use serde::{Deserialize, Serialize};
 use soloist::prelude::*;
@@ -34,6 +37,10 @@ async fn app(_: Shard) -> Result<App<Cell<u64>>> {
     Ok(App::new(Cell::new(0))
         .wrap(count)
         .get("/", async |cx| cx.text("hello, world"))
+        .get("/taken", async |cx| {
+            let shard = cx.shard();
+            cx.json(&(TAKEN.get(), shard.stats().get("parks"), shard.now_ms()))
+        })
         .get("/users/:id", user)
         .post("/users", create))
 }
@@ -64,18 +71,19 @@ async fn create(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
     cx.json(&User { id: new.n + 1, name: new.name })
 }
 
+const REQUESTS: [(&str, &[u8]); 3] = [
+    ("hello", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ("param and JSON", b"GET /users/42 HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n"),
+    (
+        "JSON body",
+        b"POST /users HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n{\"name\":\"ann\",\"n\":7}",
+    ),
+];
+
 #[test]
 fn warm_requests_take_nothing_from_the_heap() {
-    let requests: [(&str, &[u8]); 3] = [
-        ("hello", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
-        ("param and JSON", b"GET /users/42 HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n"),
-        (
-            "JSON body",
-            b"POST /users HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n{\"name\":\"ann\",\"n\":7}",
-        ),
-    ];
     TestClient::run(app, async |client| {
-        for (name, request) in requests {
+        for (name, request) in REQUESTS {
             let keep_alive = client.open();
             let mut out = Vec::with_capacity(64 * 1024);
             for _ in 0..50 {
@@ -91,4 +99,52 @@ fn warm_requests_take_nothing_from_the_heap() {
             assert_eq!(taken, 0, "{name}: allocations in 1,000 requests");
         }
     });
+}
+
+#[test]
+fn warm_requests_over_a_socket_take_at_most_1_in_1_000_from_the_heap() {
+    let server = Server::bind("127.0.0.1:0").unpinned(1).start(app).expect("a server");
+    let mut keep_alive = TcpStream::connect(server.addrs()[0]).expect("a connection");
+    keep_alive.set_nodelay(true).expect("no delay");
+    let mut ask = |request: &[u8]| {
+        keep_alive.write_all(request).expect("sent");
+        answer(&mut keep_alive)
+    };
+    let taken = b"GET /taken HTTP/1.1\r\nhost: a\r\n\r\n";
+    for (name, request) in REQUESTS {
+        for _ in 0..200 {
+            ask(request);
+        }
+        let counts = |text: &str| -> [u64; 3] { serde_json::from_str(text).expect("counts") };
+        let before = counts(&ask(taken));
+        for _ in 0..5_000 {
+            ask(request);
+        }
+        let after = counts(&ask(taken));
+        let [taken, parks, ms] = std::array::from_fn(|at| after[at] - before[at]);
+        // Parking allocates, and a client that is slow for 5 ms lets the shard park.
+        let apart = 20 * parks + 6 * (ms / 1_000 + 1);
+        assert!(taken <= 5 + apart, "{name}: {taken} allocations, {parks} parks in {ms} ms");
+    }
+    drop(keep_alive);
+    server.stop_now();
+    server.join().expect("a clean end");
+}
+
+/// The body of one answer.
+fn answer(connection: &mut TcpStream) -> String {
+    let mut bytes = [0; 1024];
+    let mut len = 0;
+    loop {
+        let more = connection.read(&mut bytes[len..]).expect("an answer");
+        assert!(more > 0, "closed in the middle of an answer");
+        len += more;
+        let text = str::from_utf8(&bytes[..len]).expect("text");
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if length.and_then(|length| length.parse().ok()) == Some(body.len()) {
+            return body.to_owned();
+        }
+    }
 }

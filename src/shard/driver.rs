@@ -5,8 +5,8 @@
 //! queued for the next enter. A handler that ends on its first poll is answered in the turn that
 //! received it.
 //!
-//! While awake, a tick of 5 ms is the shard's clock: on it the wheel advances and glommio gets a
-//! turn. A tick without any other completion parks the shard: then glommio has the thread, and
+//! While awake, a tick of 5 ms is the shard's clock: on it the wheel advances, and once a second
+//! glommio gets a turn. A tick without any other completion parks the shard: then glommio has the thread, and
 //! the ring's eventfd gets it back.
 
 use std::collections::VecDeque;
@@ -28,7 +28,8 @@ use super::tasks::Polled;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::{
-    ACCEPT_PAUSE_MS, INBOX_BYTES_MAX, LINGER_MS_MAX, OUTBOX_BYTES_MAX, PARK_MS_MAX, TICK_MS,
+    ACCEPT_PAUSE_MS, GLOMMIO_MS_MAX, INBOX_BYTES_MAX, LINGER_MS_MAX, OUTBOX_BYTES_MAX, PARK_MS_MAX,
+    TICK_MS,
 };
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
@@ -57,6 +58,8 @@ pub(crate) struct Driver<G> {
     /// Completions since the last tick, the clockwork's own not counted.
     busy: u64,
     swept_ms: u64,
+    /// When glommio is to have its next turn.
+    glommio_ms: u64,
     pub(super) drain: Option<Drain>,
 }
 
@@ -80,6 +83,7 @@ impl<G: Guest> Driver<G> {
             ticked: false,
             busy: 0,
             swept_ms: 0,
+            glommio_ms: 0,
             drain: None,
         })
     }
@@ -118,7 +122,9 @@ impl<G: Guest> Driver<G> {
                 self.housekeep();
                 if mem::take(&mut self.busy) == 0 && self.local.tasks.ready_len() == 0 {
                     self.park().await?;
-                } else {
+                    self.glommio_ms = self.local.clock.now_ms() + GLOMMIO_MS_MAX;
+                } else if self.glommio_ms <= self.local.clock.now_ms() {
+                    self.glommio_ms = self.local.clock.now_ms() + GLOMMIO_MS_MAX;
                     self.park.turn_glommio().await;
                 }
                 self.local.clock.refresh();
