@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::body::Reading;
 use super::ctx::ReplyHead;
+use super::reply::BodyFilter;
 use super::router::Params;
 use super::upgrade::Upgrade;
 use crate::base::arena::Arena;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) late_body: OnceCell<Vec<u8>>,
 
     pub(crate) status: Cell<u16>,
+    /// The handler chose the status.
+    pub(crate) stated: Cell<bool>,
     pub(crate) mime: Cell<&'static str>,
     /// Field lines of the answer, each with its CRLF.
     pub(crate) fields: Cell<Vec<u8>>,
@@ -46,6 +49,8 @@ pub(crate) struct Core {
     /// A field that must not be sent was set.
     pub(crate) bad_field: Cell<bool>,
     pub(crate) on_head: RefCell<Vec<OnHead>>,
+    /// What stands between a streamed body and the wire.
+    pub(crate) filter: RefCell<Option<Box<dyn BodyFilter>>>,
     pub(crate) upgrade: Cell<Option<Upgrade>>,
 }
 
@@ -87,6 +92,7 @@ impl Core {
             reading: Reading::default(),
             late_body: OnceCell::new(),
             status: Cell::new(200),
+            stated: Cell::new(false),
             mime: Cell::new(""),
             fields: Cell::default(),
             body: Cell::default(),
@@ -94,6 +100,7 @@ impl Core {
             close: Cell::new(false),
             bad_field: Cell::new(false),
             on_head: RefCell::default(),
+            filter: RefCell::default(),
             upgrade: Cell::new(None),
         }
     }
@@ -130,6 +137,7 @@ impl Core {
     /// that it prevented.
     pub(crate) fn unanswer(&self) {
         self.status.set(200);
+        self.stated.set(false);
         self.mime.set("");
         self.with_fields(Vec::clear);
         self.with_body(Vec::clear);
@@ -179,6 +187,17 @@ impl Core {
         });
     }
 
+    /// The value of the first field of that name in the answer.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        if name.eq_ignore_ascii_case("content-type") && !self.mime.get().is_empty() {
+            return Some(self.mime.get().to_owned());
+        }
+        self.with_fields(|fields| {
+            let line = lines(fields).find(|line| is_named(line, name))?;
+            Some(String::from_utf8_lossy(line[name.len() + 1..].trim_ascii()).into_owned())
+        })
+    }
+
     /// Whether a field of that name is set.
     pub(crate) fn has_field(&self, name: &str) -> bool {
         self.with_fields(|fields| lines(fields).any(|line| is_named(line, name)))
@@ -200,6 +219,7 @@ impl Core {
             self.local.spares.give(late);
         }
         self.status.set(200);
+        self.stated.set(false);
         self.mime.set("");
         keep_small(self.fields.get_mut());
         keep_small(self.body.get_mut());
@@ -207,6 +227,7 @@ impl Core {
         self.close.set(false);
         self.bad_field.set(false);
         self.on_head.get_mut().clear();
+        *self.filter.get_mut() = None;
         self.upgrade.set(None);
     }
 }

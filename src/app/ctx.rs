@@ -13,7 +13,7 @@ use serde::de::Deserialize;
 
 use super::body::Chunk;
 use super::core::{Core, Phase, TEXT};
-use super::reply::{Reply, Stream};
+use super::reply::{BodyFilter, Reply, Stream};
 use super::upgrade::{Raw, Upgrade};
 use crate::base::counters::Stats;
 use crate::error::{Error, Result};
@@ -243,7 +243,38 @@ impl<S> Ctx<S> {
     /// Sets the status; 200 unless it is set.
     pub fn status(&self, status: u16) -> &Self {
         self.core.status.set(status);
+        self.core.stated.set(true);
         self
+    }
+
+    /// The value of a header field of the answer as it stands.
+    pub fn reply_header(&self, name: &str) -> Option<String> {
+        self.core.field(name)
+    }
+
+    /// Takes the body of a finished answer, for middleware that changes it: see
+    /// [`replace_body`](Ctx::replace_body). None if there is no answer yet, or it was streamed.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn shout(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     let reply = next.reply().await;
+    ///     if let Some(mut body) = cx.reply_body() {
+    ///         body.make_ascii_uppercase();
+    ///         cx.replace_body(body);
+    ///     }
+    ///     Ok(reply)
+    /// }
+    /// ```
+    pub fn reply_body(&self) -> Option<Vec<u8>> {
+        (self.core.phase.get() == Phase::Answered).then(|| self.core.body.take())
+    }
+
+    /// Puts another body in place of a finished answer's; nothing if there is none.
+    pub fn replace_body(&self, body: Vec<u8>) {
+        if self.core.phase.get() == Phase::Answered {
+            self.core.body.set(body);
+        }
     }
 
     /// The status as it stands.
@@ -299,7 +330,7 @@ impl<S> Ctx<S> {
 
     /// No body. The status is what was set; 204 if none was.
     pub fn empty(&self) -> Result<Reply> {
-        if self.core.status.get() == 200 {
+        if !self.core.stated.get() {
             self.core.status.set(204);
         }
         self.answer("", b"")
@@ -376,6 +407,21 @@ impl ReplyHead<'_> {
     /// The final status.
     pub fn status(&self) -> u16 {
         self.0.status.get()
+    }
+
+    /// The value of a header field of the answer.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.0.field(name)
+    }
+
+    /// Whether the body follows in pieces; if not, it is whole already.
+    pub fn is_streamed(&self) -> bool {
+        self.0.phase.get() == Phase::Open
+    }
+
+    /// Puts a filter between a streamed body and the client; it does nothing for a whole one.
+    pub fn filter_body(&self, filter: impl BodyFilter + 'static) {
+        self.0.filter.replace(Some(Box::new(filter)));
     }
 
     /// As [`Ctx::set_header`].

@@ -36,6 +36,7 @@ impl<'a> Stream<'a> {
         if !core.has_field("content-type") {
             core.mime.set(mime);
         }
+        core.phase.set(Phase::Open); // what was answered before is not sent
         let silent = core.head.method == Method::Head || is_bodiless(core.status.get());
         let chunked = core.head.minor == 1;
         write_head(core, if chunked { Length::Chunked } else { Length::Close });
@@ -57,18 +58,38 @@ impl<'a> Stream<'a> {
         if self.silent || bytes.is_empty() {
             return Ok(());
         }
-        wire.write(|out| {
-            if self.chunked {
-                encode::chunk(out, bytes);
-            } else {
-                out.extend_from_slice(bytes);
+        match &mut *self.core.filter.borrow_mut() {
+            None => self.put(bytes),
+            Some(filter) => {
+                let mut out = self.core.local.spares.take();
+                filter.write(bytes, &mut out);
+                self.put(&out);
+                self.core.local.spares.give(out);
             }
-        });
+        }
         Ok(())
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return; // an empty chunk would end the body
+        }
+        self.core.wire().write(|out| match self.chunked {
+            true => encode::chunk(out, bytes),
+            false => out.extend_from_slice(bytes),
+        });
     }
 
     /// Ends the body.
     pub async fn finish(self) -> Result<Reply> {
+        if let Some(mut filter) = self.core.filter.take()
+            && !self.silent
+        {
+            let mut out = self.core.local.spares.take();
+            filter.finish(&mut out);
+            self.put(&out);
+            self.core.local.spares.give(out);
+        }
         if self.chunked && !self.silent {
             self.core.wire().write(encode::last_chunk);
         }
@@ -78,6 +99,15 @@ impl<'a> Stream<'a> {
         self.core.phase.set(Phase::Finished);
         Ok(Reply::new())
     }
+}
+
+/// Changes a streamed body on its way out: see [`ReplyHead::filter_body`].
+pub trait BodyFilter {
+    /// The next bytes of the body. What is to be sent for them goes to `out`; a filter that keeps
+    /// some back delays them for the client.
+    fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>);
+    /// The end of the body.
+    fn finish(&mut self, out: &mut Vec<u8>);
 }
 
 /// Runs what waits for the head, then writes it. Nothing is written if a field cannot be sent.
