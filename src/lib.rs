@@ -45,6 +45,7 @@ pub use app::ctx::{Ctx, FromParam, ReplyHead};
 pub use app::handler::{Handler, Middleware};
 pub use app::next::Next;
 pub use app::reply::{BodyFilter, Reply, Stream};
+pub use app::routes::Slashes;
 pub use app::upgrade::Raw;
 pub use base::counters::Stats;
 pub use error::{Error, Result};

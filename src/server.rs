@@ -55,6 +55,7 @@ pub struct Server {
     limits: Limits,
     signals: bool,
     congestion: Option<String>,
+    show_routes: bool,
 }
 
 impl Server {
@@ -67,6 +68,7 @@ impl Server {
             limits: Limits::default(),
             signals: true,
             congestion: None,
+            show_routes: false,
         }
     }
 
@@ -110,6 +112,12 @@ impl Server {
     /// TCP congestion control of accepted connections, such as `cubic`; the system's by default.
     pub fn congestion(mut self, name: impl Into<String>) -> Server {
         self.congestion = Some(name.into());
+        self
+    }
+
+    /// Prints every route at the start, with the line that made it.
+    pub fn show_routes(mut self) -> Server {
+        self.show_routes = true;
         self
     }
 
@@ -176,6 +184,7 @@ impl Server {
                 blocking: blocking.clone(),
                 post: running.posts[id].clone(),
                 report: report.clone(),
+                show_routes: self.show_routes,
             };
             let build = build.clone();
             let executor = executor::spawn(id, *core, move || start.main(build));
@@ -302,6 +311,7 @@ struct Start {
     blocking: Blocking,
     post: Arc<Post>,
     report: SyncSender<Built>,
+    show_routes: bool,
 }
 
 /// How building the application on one shard went.
@@ -319,7 +329,8 @@ impl Start {
         let mesh = Rc::new(Mesh::new(self.ends, &self.seats));
         mailbox::enter(Some(mesh.clone()));
         let site = Rc::new(OnceCell::new());
-        let building = build_site(local.clone(), site.clone(), build, self.report.clone());
+        let show = self.show_routes && self.place.id == 0;
+        let building = build_site(local.clone(), site.clone(), build, self.report.clone(), show);
         local.tasks.spawn(Box::pin(building));
         let host = Host { local: local.clone(), site, post: self.post.clone(), mesh };
         drop(self.report);
@@ -349,10 +360,14 @@ async fn build_site<S: 'static>(
     site: Rc<OnceCell<Rc<Site>>>,
     build: impl AsyncFnOnce(Shard) -> Result<App<S>>,
     report: SyncSender<Built>,
+    show_routes: bool,
 ) {
     let built = build(Shard(local.clone())).await.and_then(App::build);
     let error = match built {
         Ok(serve) => {
+            if show_routes {
+                print!("{}", serve.routes());
+            }
             let _ = site.set(Rc::new(Site::new(local, serve)));
             None
         }

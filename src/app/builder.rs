@@ -5,12 +5,14 @@ use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::core::RouteInfo;
 use super::ctx::Ctx;
-use super::handler::{Around, End, Endpoint, Handler, Layer, Middleware};
+use super::handler::{Around, End, Endpoint, Handler, Middleware};
+use super::mount::{Missed, Mounted};
 use super::reply::Reply;
-use super::router::Router;
-use super::site::{LogError, Missing, OnError, OnStop, Serve, Shared, Way};
+use super::routes::{
+    Chain, Entry, HostName, Part, Scope, Slashes, Table, Urls, check_prefix, join,
+};
+use super::site::{LogError, Missing, OnError, OnStop, Serve, Shared};
 use crate::error::{Error, Result};
 
 /// Routes and what stands around them, with a state of type `S` that one shard owns.
@@ -29,9 +31,11 @@ use crate::error::{Error, Result};
 /// ```
 pub struct App<S> {
     state: Rc<S>,
-    layers: Vec<Box<dyn Layer<S>>>,
-    router: Router<Way<S>>,
-    fallback: Box<dyn Endpoint<S>>,
+    layers: Chain<S>,
+    routes: Part<S>,
+    hosts: Vec<Part<S>>,
+    fallback: Option<Box<dyn Endpoint<S>>>,
+    slashes: Slashes,
     on_error: Option<OnError<S>>,
     log_error: Option<LogError<S>>,
     on_stop: Vec<OnStop>,
@@ -49,8 +53,10 @@ impl<S: 'static> App<S> {
         App {
             state,
             layers: Vec::new(),
-            router: Router::new(),
-            fallback: Box::new(Missing),
+            routes: Part::new(None),
+            hosts: Vec::new(),
+            fallback: None,
+            slashes: Slashes::Strict,
             on_error: None,
             log_error: None,
             on_stop: Vec::new(),
@@ -91,27 +97,173 @@ impl<S: 'static> App<S> {
     /// Answers any method. OPTIONS answers itself where it has no route.
     #[track_caller]
     pub fn on(mut self, method: &str, path: &str, handler: impl Handler<S>) -> App<S> {
-        let end: Box<dyn Endpoint<S>> = Box::new(End(handler));
-        let names = path.split('/').filter_map(|it| it.strip_prefix([':', '*'])).map(Box::from);
-        let info = Rc::new(RouteInfo { pattern: path.into(), names: names.collect() });
-        let id = self.router.len() as u32;
-        let way = Way { id, info, end };
-        if let Err(error) = self.router.insert(method, path, way, Location::caller()) {
-            self.mistakes.push(error.to_string());
+        self.routes.entries.push(Entry {
+            method: method.into(),
+            pattern: path.into(),
+            name: None,
+            layers: Vec::new(),
+            end: Box::new(End(handler)),
+            at: Location::caller(),
+        });
+        self
+    }
+
+    /// Names the route that was added last: see [`Ctx::url`].
+    #[track_caller]
+    pub fn name(mut self, name: &str) -> App<S> {
+        match self.routes.entries.last_mut() {
+            Some(entry) => entry.name = Some(name.into()),
+            None => self.mistake(&format!("name {name}"), "no route comes before it"),
         }
+        self
+    }
+
+    /// Adds routes below a prefix, with the same state. Middleware of the part stands around its
+    /// routes, and around what is missing below the prefix; a fallback of the part answers that.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    ///
+    /// fn admin(app: App<()>) -> App<()> {
+    ///     app.wrap(admins_only).get("/", async |cx| cx.text("welcome"))
+    /// }
+    /// async fn admins_only(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     match cx.header("authorization") {
+    ///         Some("Bearer root") => next.run().await,
+    ///         _ => Err(Error::unauthorized()),
+    ///     }
+    /// }
+    /// let app = App::new(()).nest("/admin", admin); // answers /admin
+    /// ```
+    #[track_caller]
+    pub fn nest(mut self, prefix: &str, part: impl FnOnce(App<S>) -> App<S>) -> App<S> {
+        let part = part(App::shared(self.state.clone()));
+        match check_prefix(prefix) {
+            Ok(()) => self.adopt(prefix, part),
+            Err(why) => self.mistake(&format!("nest {prefix:?}"), why),
+        }
+        self
+    }
+
+    /// Adds routes with the same state and the same prefix, and middleware around them alone.
+    #[track_caller]
+    pub fn group(mut self, part: impl FnOnce(App<S>) -> App<S>) -> App<S> {
+        let part = part(App::shared(self.state.clone()));
+        if part.fallback.is_some() {
+            self.mistake("group", "it has no paths of its own to miss: set the fallback outside");
+        }
+        self.adopt("", part);
+        self
+    }
+
+    /// Adds routes for one host, or with `*.example.com` for all hosts below one: they go before
+    /// those for every host. Names have no case; the port does not count.
+    #[track_caller]
+    pub fn host(mut self, name: &str, part: impl FnOnce(App<S>) -> App<S>) -> App<S> {
+        let part = part(App::shared(self.state.clone()));
+        let Some(host) = HostName::parse(name) else {
+            self.mistake(&format!("host {name:?}"), "not a host name, nor one behind `*.`");
+            return self;
+        };
+        if !part.hosts.is_empty() {
+            self.mistake(&format!("host {name}"), "a host within a host");
+        }
+        if part.fallback.is_some() {
+            self.mistake(&format!("host {name}"), "set the fallback on the whole application");
+        }
+        let outer = std::mem::replace(&mut self.routes, Part::new(Some(host)));
+        self.adopt("", part);
+        self.hosts.push(std::mem::replace(&mut self.routes, outer));
+        self
+    }
+
+    /// Adds an application with a state of its own below a prefix. Its errors have the look of its
+    /// own [`on_error`](App::on_error), if it has one; its [`on_stop`](App::on_stop) runs too.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use soloist::prelude::*;
+    ///
+    /// let counter = App::new(Cell::new(0u64)).post("/", async |cx| {
+    ///     cx.state().set(cx.state().get() + 1);
+    ///     cx.text(cx.state().get().to_string())
+    /// });
+    /// let app = App::new(()).mount("/hits", counter);
+    /// ```
+    #[track_caller]
+    pub fn mount<T: 'static>(mut self, prefix: &str, part: App<T>) -> App<S> {
+        if let Err(why) = check_prefix(prefix) {
+            self.mistake(&format!("mount {prefix:?}"), why);
+            return self;
+        }
+        let mut inner = App::shared(self.state.clone());
+        inner.mistakes = part.mistakes;
+        inner.on_stop = part.on_stop;
+        let shared = Rc::new(Shared {
+            state: part.state,
+            layers: Vec::new(),
+            tables: Vec::new(),
+            urls: Rc::default(),
+            slashes: Slashes::Strict,
+            fallback: Box::new(Missing),
+            on_error: part.on_error,
+            log_error: part.log_error,
+            on_stop: RefCell::default(),
+        });
+        let outer = part.layers;
+        let own = |layers: Chain<T>, end: Box<dyn Endpoint<T>>| {
+            let layers = outer.iter().cloned().chain(layers).collect();
+            Box::new(Mounted { shared: shared.clone(), layers, end }) as Box<dyn Endpoint<S>>
+        };
+        let change = |from: Part<T>| {
+            let entry = |it: Entry<T>| Entry {
+                method: it.method,
+                pattern: it.pattern,
+                name: it.name,
+                layers: Vec::new(),
+                end: own(it.layers, it.end),
+                at: it.at,
+            };
+            let scope = |it: Scope<T>| Scope {
+                prefix: it.prefix,
+                layers: Vec::new(),
+                fallback: Some(own(it.layers, Box::new(Missed(it.fallback)))),
+                whole: true,
+            };
+            Part {
+                host: from.host,
+                entries: from.entries.into_iter().map(entry).collect(),
+                scopes: from.scopes.into_iter().map(scope).collect(),
+            }
+        };
+        inner.routes = change(part.routes);
+        inner.hosts = part.hosts.into_iter().map(change).collect();
+        inner.routes.scopes.push(Scope {
+            prefix: String::new(),
+            layers: Vec::new(),
+            fallback: Some(own(Vec::new(), Box::new(Missed(part.fallback)))),
+            whole: true,
+        });
+        self.adopt(prefix, inner);
+        self
+    }
+
+    /// What becomes of a path that has a route only with, or only without, its last slash.
+    pub fn slashes(mut self, slashes: Slashes) -> App<S> {
+        self.slashes = slashes;
         self
     }
 
     /// Puts a middleware around every route of this application, its 404s and 405s. The first one
     /// added is the outermost.
     pub fn wrap(mut self, middleware: impl Middleware<S>) -> App<S> {
-        self.layers.push(Box::new(Around(middleware)));
+        self.layers.push(Rc::new(Around(middleware)));
         self
     }
 
     /// Answers what no route does, in place of 404.
     pub fn fallback(mut self, handler: impl Handler<S>) -> App<S> {
-        self.fallback = Box::new(End(handler));
+        self.fallback = Some(Box::new(End(handler)));
         self
     }
 
@@ -138,18 +290,71 @@ impl<S: 'static> App<S> {
     }
 
     /// Ready to serve, or every mistake that was made.
-    pub(crate) fn build(self) -> Result<Box<dyn Serve>> {
+    pub(crate) fn build(mut self) -> Result<Box<dyn Serve>> {
+        let mut urls = Urls::default();
+        let parts = self.hosts.into_iter().chain([self.routes]);
+        let tables: Vec<Table<S>> =
+            parts.map(|part| part.build(&self.layers, &mut urls, &mut self.mistakes)).collect();
         if !self.mistakes.is_empty() {
             return Err(Error::new(500, format!("routes:\n  {}", self.mistakes.join("\n  "))));
         }
         Ok(Box::new(Shared {
             state: self.state,
             layers: self.layers,
-            router: self.router,
-            fallback: self.fallback,
+            tables,
+            urls: Rc::new(urls),
+            slashes: self.slashes,
+            fallback: self.fallback.unwrap_or_else(|| Box::new(Missing)),
             on_error: self.on_error,
             log_error: self.log_error,
             on_stop: RefCell::new(self.on_stop),
         }))
     }
+
+    /// Takes over what a part has: its routes below the prefix, its middleware around them.
+    #[track_caller]
+    fn adopt(&mut self, prefix: &str, part: App<S>) {
+        if part.on_error.is_some() || part.log_error.is_some() || part.slashes != Slashes::Strict {
+            let why = "errors and slashes are a matter of the whole application: set them there, \
+                       or mount the part";
+            self.mistake(&format!("part {prefix:?}"), why);
+        }
+        let layers = part.layers;
+        let below = |from: Part<S>, into: &mut Part<S>, own: Option<Scope<S>>| {
+            into.entries.extend(from.entries.into_iter().map(|mut entry| {
+                entry.pattern = join(prefix, &entry.pattern);
+                entry.layers.splice(0..0, layers.iter().cloned());
+                entry
+            }));
+            into.scopes.extend(from.scopes.into_iter().chain(own).map(|mut scope| {
+                scope.prefix = join(prefix, &scope.prefix);
+                scope.layers.splice(0..0, layers.iter().cloned());
+                scope
+            }));
+        };
+        let (fallback, whole) = (part.fallback, false);
+        let own = Scope { prefix: String::new(), layers: Vec::new(), fallback, whole };
+        // A group has no paths of its own to miss; what is mounted has said how it misses.
+        let told = prefix.is_empty() || from_root(&part.routes);
+        let own = (!told).then_some(own);
+        below(part.routes, &mut self.routes, own);
+        for host in part.hosts {
+            let mut into = Part::new(host.host.clone());
+            below(host, &mut into, None);
+            self.hosts.push(into);
+        }
+        self.mistakes.extend(part.mistakes);
+        self.on_stop.extend(part.on_stop);
+    }
+
+    #[track_caller]
+    fn mistake(&mut self, what: &str, why: &str) {
+        let at = Location::caller();
+        self.mistakes.push(format!("{what} ({}:{}): {why}", at.file(), at.line()));
+    }
+}
+
+/// Whether a part has a scope of its own for everything in it.
+fn from_root<S>(part: &Part<S>) -> bool {
+    part.scopes.iter().any(|scope| scope.prefix.is_empty())
 }

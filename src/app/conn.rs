@@ -359,7 +359,7 @@ impl Conn {
     fn replace(&self, core: &mut Rc<Core>) -> bool {
         let rest = core.bytes()[core.reading.at()..].to_vec();
         let late = core.reading.take_rest().unwrap_or_default();
-        *core = Rc::new(Core::new(self.site.local.clone()));
+        *core = self.site.fresh_core();
         let Some(it) = Rc::get_mut(core) else { return false };
         it.wire = Some(self.wire.clone());
         it.buf = [rest, late].concat();

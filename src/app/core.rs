@@ -8,6 +8,7 @@ use super::body::Reading;
 use super::ctx::ReplyHead;
 use super::reply::BodyFilter;
 use super::router::Params;
+use super::routes::Urls;
 use super::upgrade::Upgrade;
 use crate::base::arena::Arena;
 use crate::base::wire::Wire;
@@ -19,6 +20,8 @@ use crate::shard::Local;
 /// Everything about one request. Never changes threads.
 pub(crate) struct Core {
     pub(crate) local: Rc<Local>,
+    /// The routes that have names.
+    pub(crate) urls: Rc<Urls>,
     pub(crate) arena: Arena,
     /// Bytes as they came; the head begins at `base`. Nobody changes it while a request runs, so
     /// what borrows from it stays valid.
@@ -73,12 +76,15 @@ pub(crate) enum Phase {
 pub(crate) struct RouteInfo {
     pub(crate) pattern: Box<str>,
     pub(crate) names: Box<[Box<str>]>,
+    /// Its place in its router.
+    pub(crate) id: u32,
 }
 
 impl Core {
-    pub(crate) fn new(local: Rc<Local>) -> Core {
+    pub(crate) fn new(local: Rc<Local>, urls: Rc<Urls>) -> Core {
         Core {
             local,
+            urls,
             arena: Arena::with_capacity(ARENA_BYTES_FIRST),
             buf: Vec::new(),
             base: 0,

@@ -36,8 +36,17 @@ impl<S, F: AsyncFn(&Ctx<S>, Next<'_>) -> Result<Reply> + 'static> Middleware<S> 
 pub(crate) trait Endpoint<S> {
     fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>>;
 
-    /// The whole of a request that no middleware stands around: one future in the arena, not two.
-    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()>;
+    /// The whole of a request that no middleware stands around.
+    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()>
+    where
+        S: 'static,
+    {
+        core.arena.place(move || async move {
+            let cx = Ctx { core: core.clone(), state: shared.state.clone() };
+            let result = self.call(&cx).await;
+            let _ = shared.settle(&cx, result);
+        })
+    }
 }
 
 /// A middleware whose type is forgotten.
@@ -53,6 +62,7 @@ impl<S: 'static, F: Handler<S>> Endpoint<S> for End<F> {
         cx.core.arena.place(|| (self.0)(cx))
     }
 
+    /// One future in the arena, not two.
     #[inline]
     fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()> {
         core.arena.place(move || async move {

@@ -1,5 +1,7 @@
 //! The rest of the chain, as a middleware sees it.
 
+use std::rc::Rc;
+
 use super::ctx::Ctx;
 use super::handler::{Endpoint, Layer};
 use super::reply::Reply;
@@ -33,7 +35,7 @@ trait Step<'a> {
 struct Link<'a, S> {
     cx: &'a Ctx<S>,
     shared: &'a Shared<S>,
-    rest: &'a [Box<dyn Layer<S>>],
+    rest: &'a [Rc<dyn Layer<S>>],
     end: &'a dyn Endpoint<S>,
 }
 
@@ -51,7 +53,7 @@ impl<'a, S: 'static> Step<'a> for Link<'a, S> {
 pub(crate) fn run_chain<'a, S: 'static>(
     cx: &'a Ctx<S>,
     shared: &'a Shared<S>,
-    layers: &'a [Box<dyn Layer<S>>],
+    layers: &'a [Rc<dyn Layer<S>>],
     end: &'a dyn Endpoint<S>,
 ) -> Placed<'a, Result<Reply>> {
     match layers.split_first() {

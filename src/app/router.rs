@@ -19,15 +19,22 @@ pub(crate) struct Router<T> {
 
 /// One method and pattern, and what it leads to.
 pub(crate) struct Route<T> {
-    /// For tests and the fuzz target, as `routes` and `names`.
     #[allow(dead_code)]
     pub(crate) method: Box<str>,
     pub(crate) pattern: Box<str>,
-    /// Of the parameters, in their order.
+    /// Of the parameters, in their order: for tests and the fuzz target.
     #[allow(dead_code)]
     pub(crate) names: Box<[Box<str>]>,
     pub(crate) value: T,
     at: &'static Location<'static>,
+}
+
+impl<T> Route<T> {
+    /// Where it was added.
+    #[allow(dead_code)]
+    pub(crate) fn line(&self) -> String {
+        line(self.at)
+    }
 }
 
 /// Where the parameters of a match lie in the path.

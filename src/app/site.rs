@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use super::core::{Core, Phase, RouteInfo};
+use super::core::{Core, Phase};
 use super::ctx::Ctx;
-use super::handler::{Endpoint, Layer};
+use super::handler::Endpoint;
 use super::next::run_chain;
 use super::reply::Reply;
-use super::router::{Found, Router};
+use super::router::Found;
+use super::routes::{Chain, Slashes, Table, Urls};
 use crate::base::arena::Placed;
 use crate::base::counters::Count;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ pub(crate) struct Site {
     pub(crate) local: Rc<Local>,
     pub(crate) serve: Box<dyn Serve>,
     pub(crate) head_limits: HeadLimits,
+    urls: Rc<Urls>,
     date: RefCell<DateCache>,
     cores: RefCell<Vec<Rc<Core>>>,
 }
@@ -34,24 +36,36 @@ pub(crate) trait Serve {
     fn route(&self, core: &mut Core) -> Target;
     /// Answers it; errors are answered too.
     fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()>;
+    /// The routes that have names.
+    fn urls(&self) -> Rc<Urls>;
+    /// All routes, a line each.
+    fn routes(&self) -> String;
     /// What runs when every connection has ended, last added first.
     fn take_on_stop(&self) -> Vec<OnStop>;
 }
 
 pub(crate) type OnStop = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// A route by its index, or what stands in for one.
+/// A route by its table and its place there, or what stands in for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    Route(u32),
-    Fallback,
+    Route {
+        table: u32,
+        id: u32,
+    },
+    /// Only the path with its last slash, or without it, has a route.
+    Slash,
+    Miss,
 }
 
 /// One application of one shard.
 pub(crate) struct Shared<S> {
     pub(crate) state: Rc<S>,
-    pub(crate) layers: Vec<Box<dyn Layer<S>>>,
-    pub(crate) router: Router<Way<S>>,
+    pub(crate) layers: Chain<S>,
+    /// Those of single hosts first, that of all hosts last.
+    pub(crate) tables: Vec<Table<S>>,
+    pub(crate) urls: Rc<Urls>,
+    pub(crate) slashes: Slashes,
     pub(crate) fallback: Box<dyn Endpoint<S>>,
     pub(crate) on_error: Option<OnError<S>>,
     pub(crate) log_error: Option<LogError<S>>,
@@ -61,13 +75,6 @@ pub(crate) struct Shared<S> {
 pub(crate) type OnError<S> = Box<dyn Fn(&Ctx<S>, &Error) -> Result<Reply>>;
 pub(crate) type LogError<S> = Box<dyn Fn(&Ctx<S>, &Error)>;
 
-/// What a route leads to.
-pub(crate) struct Way<S> {
-    pub(crate) id: u32,
-    pub(crate) info: Rc<RouteInfo>,
-    pub(crate) end: Box<dyn Endpoint<S>>,
-}
-
 impl Site {
     pub(crate) fn new(local: Rc<Local>, serve: Box<dyn Serve>) -> Site {
         let head_limits = HeadLimits {
@@ -75,14 +82,20 @@ impl Site {
             head_bytes_max: local.limits.head_bytes_max,
             fields_max: local.limits.fields_max,
         };
-        Site { local, serve, head_limits, date: RefCell::default(), cores: RefCell::default() }
+        let (date, cores, urls) = (RefCell::default(), RefCell::default(), serve.urls());
+        Site { local, serve, head_limits, urls, date, cores }
     }
 
     /// A core for a request that has arrived.
     #[inline]
     pub(crate) fn take_core(&self) -> Rc<Core> {
         let kept = self.cores.borrow_mut().pop();
-        kept.unwrap_or_else(|| Rc::new(Core::new(self.local.clone())))
+        kept.unwrap_or_else(|| self.fresh_core())
+    }
+
+    #[cold]
+    pub(crate) fn fresh_core(&self) -> Rc<Core> {
+        Rc::new(Core::new(self.local.clone(), self.urls.clone()))
     }
 
     /// Keeps a core, unless something the handler forgot still holds it.
@@ -113,34 +126,55 @@ impl<S: 'static> Serve for Shared<S> {
         let bytes = &core.buf[core.base..];
         let method = core.head.method_name.text(bytes);
         let path = core.head.path.text(bytes);
-        match self.router.find(method, path, &mut core.params) {
-            Found::Route(route) => {
-                core.route = Some(route.value.info.clone());
-                Target::Route(route.value.id)
+        let host = core.head.host.text(bytes);
+        let params = &mut core.params;
+        for (at, table) in self.tables.iter().enumerate() {
+            if table.host.as_ref().is_some_and(|name| !name.matches(host)) {
+                continue;
             }
-            Found::WrongMethod(allow) | Found::Options(allow) => {
-                core.allow = Some(allow);
-                Target::Fallback
+            match table.router.find(method, path, params) {
+                Found::Route(route) => {
+                    core.allow = None;
+                    core.route = Some(route.value.info.clone());
+                    return Target::Route { table: at as u32, id: route.value.info.id };
+                }
+                Found::WrongMethod(allow) | Found::Options(allow) => {
+                    core.allow.get_or_insert(allow);
+                }
+                Found::None => {}
             }
-            Found::None => Target::Fallback,
         }
+        self.route_other_slash(core)
     }
 
     #[inline]
     fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()> {
-        let end = match target {
-            Target::Route(id) => &*self.router.value(id).end,
-            Target::Fallback if core.allow.is_some() || is_asterisk(core) => &Missing,
-            Target::Fallback => &*self.fallback,
+        let (layers, end) = match target {
+            Target::Route { table, id } => {
+                let way = self.tables[table as usize].router.value(id);
+                (&way.layers, &*way.end)
+            }
+            Target::Slash => (&self.layers, &OtherSlash as &dyn Endpoint<S>),
+            Target::Miss => self.miss(core),
         };
-        if self.layers.is_empty() {
+        if layers.is_empty() {
             return end.enter(core, self);
         }
         core.arena.place(move || async move {
             let cx = Ctx { core: core.clone(), state: self.state.clone() };
-            let result = run_chain(&cx, self, &self.layers, end).await;
+            let result = run_chain(&cx, self, layers, end).await;
             let _ = self.settle(&cx, result);
         })
+    }
+
+    fn urls(&self) -> Rc<Urls> {
+        self.urls.clone()
+    }
+
+    fn routes(&self) -> String {
+        let mut out = String::new();
+        self.tables.iter().for_each(|table| table.print(&mut out));
+        out
     }
 
     fn take_on_stop(&self) -> Vec<OnStop> {
@@ -149,6 +183,51 @@ impl<S: 'static> Serve for Shared<S> {
 }
 
 impl<S: 'static> Shared<S> {
+    /// No table has the path: has one the path with its last slash changed?
+    #[cold]
+    fn route_other_slash(&self, core: &mut Core) -> Target {
+        if self.slashes == Slashes::Strict || core.allow.is_some() {
+            return Target::Miss;
+        }
+        let bytes = &core.buf[core.base..];
+        let method = core.head.method_name.text(bytes);
+        let Some(path) = other_slash(core.head.path.text(bytes)) else { return Target::Miss };
+        let host = core.head.host.text(bytes);
+        for (at, table) in self.tables.iter().enumerate() {
+            if table.host.as_ref().is_none_or(|name| name.matches(host))
+                && let Found::Route(route) = table.router.find(method, &path, &mut core.params)
+            {
+                core.route = Some(route.value.info.clone());
+                return match self.slashes {
+                    Slashes::Redirect => Target::Slash,
+                    _ => Target::Route { table: at as u32, id: route.value.info.id },
+                };
+            }
+        }
+        Target::Miss
+    }
+
+    /// What answers a path, or a method, that no route does: with the middleware of its prefix.
+    #[cold]
+    fn miss(&self, core: &Core) -> (&Chain<S>, &dyn Endpoint<S>) {
+        let path = core.head.path.text(core.bytes());
+        let host = core.head.host.text(core.bytes());
+        let meant = |table: &&Table<S>| table.host.as_ref().is_none_or(|it| it.matches(host));
+        let scope = self.tables.iter().filter(meant).find_map(|table| table.scope(path));
+        let fallback = match scope.and_then(|scope| scope.fallback.as_deref()) {
+            Some(own) if scope.is_some_and(|scope| scope.whole) => own,
+            _ if core.allow.is_some() || is_asterisk(core) => &Missing,
+            Some(own) => own,
+            None => &*self.fallback,
+        };
+        (scope.map_or(&self.layers, |scope| &scope.layers), fallback)
+    }
+
+    /// Whether errors have a look of their own here.
+    pub(crate) fn shapes_errors(&self) -> bool {
+        self.on_error.is_some()
+    }
+
     /// Turns what a handler returned into an answer.
     #[inline]
     pub(crate) fn settle(&self, cx: &Ctx<S>, result: Result<Reply>) -> Reply {
@@ -220,12 +299,30 @@ impl<S: 'static> Endpoint<S> for Missing {
             }
         })
     }
+}
 
-    fn enter<'a>(&'a self, core: &'a Rc<Core>, shared: &'a Shared<S>) -> Placed<'a, ()> {
-        core.arena.place(move || async move {
-            let cx = Ctx { core: core.clone(), state: shared.state.clone() };
-            let result = self.call(&cx).await;
-            let _ = shared.settle(&cx, result);
+/// 308 to the path that has a route.
+struct OtherSlash;
+
+impl<S: 'static> Endpoint<S> for OtherSlash {
+    fn call<'a>(&'a self, cx: &'a Ctx<S>) -> Placed<'a, Result<Reply>> {
+        cx.core.arena.place(move || async move {
+            let mut place = other_slash(cx.path()).unwrap_or_default();
+            if cx.core.head.has_query {
+                place.push('?');
+                place.push_str(cx.query());
+            }
+            cx.status(308).set_header("location", place).text("")
         })
     }
+}
+
+/// The path with a last slash more, or less. None for one that would name another host.
+fn other_slash(path: &str) -> Option<String> {
+    let other = match path.strip_suffix('/') {
+        Some("") => return None,
+        Some(shorter) => shorter.to_owned(),
+        None => format!("{path}/"),
+    };
+    (path.starts_with('/') && !path.starts_with("//")).then_some(other)
 }
