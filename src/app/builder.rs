@@ -236,8 +236,9 @@ impl<S: 'static> App<S> {
                 scopes: from.scopes.into_iter().map(scope).collect(),
             }
         };
-        inner.routes = change(part.routes);
-        inner.hosts = part.hosts.into_iter().map(change).collect();
+        let mut parts = std::iter::once(part.routes).chain(part.hosts).map(change);
+        inner.routes = parts.next().expect("the first is there");
+        inner.hosts = parts.collect();
         inner.routes.scopes.push(Scope {
             prefix: String::new(),
             layers: Vec::new(),

@@ -6,8 +6,8 @@
 //! received it.
 //!
 //! While awake, a tick of 5 ms is the shard's clock: on it the wheel advances, and once a second
-//! glommio gets a turn. A tick without any other completion parks the shard: then glommio has the thread, and
-//! the ring's eventfd gets it back.
+//! glommio gets a turn. A tick without any other completion parks the shard: then glommio has the
+//! thread, and the ring's eventfd gets it back.
 
 use std::collections::VecDeque;
 use std::io;
