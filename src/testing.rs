@@ -186,9 +186,40 @@ pub struct Open<'a> {
 impl Open<'_> {
     /// Sends bytes, runs what can run, and appends what comes back.
     pub fn exchange(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.send(bytes);
+        collect(&self.wire, out);
+    }
+
+    /// Sends bytes and runs what can run, but reads nothing: a deaf client. What the server may
+    /// write then is bounded, and its handler waits.
+    pub fn send(&self, bytes: &[u8]) {
         self.wire.push(bytes);
         while self.rig.pump() {}
-        collect(&self.wire, out);
+    }
+
+    /// Reads what has been written so far, and lets the handler go on: a slow client.
+    pub fn receive(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        collect(&self.wire, &mut out);
+        while self.rig.pump() {}
+        out
+    }
+
+    /// Sends FIN: nothing more will be asked.
+    pub fn finish(&self) {
+        self.wire.push_eof();
+        while self.rig.pump() {}
+    }
+
+    /// Vanishes with a reset: a handler that runs is dropped at its next await.
+    pub fn reset(&self) {
+        self.wire.kill();
+        while self.rig.pump() {}
+    }
+
+    /// Whether the server has closed the connection, or wants to.
+    pub fn is_closed(&self) -> bool {
+        self.wire.closing() != Close::Open
     }
 }
 
@@ -262,7 +293,7 @@ impl<'a> IntoFuture for Call<'a> {
                 collect(&wire, &mut raw);
                 let closed = wire.closing() != Close::Open;
                 match Answer::read(&raw, &method, closed) {
-                    Some((answer, _)) => Poll::Ready(answer),
+                    Some((answer, _)) => Poll::Ready(Answer { asked: head.clone(), ..answer }),
                     None if closed => {
                         panic!("no whole answer to\n{head}\nbut\n{}", String::from_utf8_lossy(&raw))
                     }
@@ -274,9 +305,11 @@ impl<'a> IntoFuture for Call<'a> {
     }
 }
 
-/// An answer, taken apart.
+/// An answer, taken apart. What it insists on fails with the whole exchange in its words.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The head of the request, for those messages.
+    asked: String,
     status: u16,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
@@ -302,15 +335,45 @@ impl Answer {
     /// Insists on a status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Answer {
-        assert!(self.status == status, "status {status} expected, but\n{self}");
+        assert!(self.status == status, "status {status} expected, but\n{}", self.exchange());
         self
     }
 
     /// Insists on a body.
     #[track_caller]
     pub fn text(self, text: &str) -> Answer {
-        assert!(self.body == text.as_bytes(), "body {text:?} expected, but\n{self}");
+        assert!(self.body == text.as_bytes(), "body {text:?} expected, but\n{}", self.exchange());
         self
+    }
+
+    /// Insists on text somewhere in the body.
+    #[track_caller]
+    pub fn contains(self, text: &str) -> Answer {
+        let body = String::from_utf8_lossy(&self.body);
+        assert!(body.contains(text), "{text:?} expected in the body, but\n{}", self.exchange());
+        self
+    }
+
+    /// Insists on a header field and its value.
+    #[track_caller]
+    pub fn has(self, name: &str, value: &str) -> Answer {
+        let found = self.header(name);
+        assert!(found == Some(value), "{name}: {value} expected, but\n{}", self.exchange());
+        self
+    }
+
+    /// The answer as text without what changes from run to run (Date): for snapshots.
+    pub fn snapshot(&self) -> String {
+        let stays = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case("date");
+        let mut out = format!("{}\n", self.status);
+        for (name, value) in self.fields.iter().filter(stays) {
+            out += &format!("{name}: {value}\n");
+        }
+        out + "\n" + &String::from_utf8_lossy(&self.body)
+    }
+
+    fn exchange(&self) -> String {
+        format!("{}\n{self}", self.asked.trim_end())
     }
 
     /// The body, read as JSON.
@@ -318,7 +381,7 @@ impl Answer {
     pub fn json<T: DeserializeOwned>(&self) -> T {
         match serde_json::from_slice(&self.body) {
             Ok(value) => value,
-            Err(error) => panic!("{error} in\n{self}"),
+            Err(error) => panic!("{error} in\n{}", self.exchange()),
         }
     }
 
@@ -335,7 +398,7 @@ impl Answer {
             (it.name.to_owned(), String::from_utf8_lossy(it.value).into_owned())
         };
         let fields = head.headers.iter().map(field).collect();
-        let mut answer = Answer { status, fields, body: Vec::new() };
+        let mut answer = Answer { asked: String::new(), status, fields, body: Vec::new() };
         let rest = &raw[len..];
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Some((answer, len));
@@ -424,6 +487,31 @@ impl TestServer {
         let mut out = Vec::new();
         let _ = socket.read_to_end(&mut out);
         out
+    }
+
+    /// Sends a GET on a connection of its own.
+    ///
+    /// # Panics
+    /// When no whole answer comes within 20 s.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, "", b"")
+    }
+
+    /// Sends a request on a connection of its own; `fields` are whole lines.
+    ///
+    /// # Panics
+    /// When no whole answer comes within 20 s.
+    pub fn send(&self, method: &str, path: &str, fields: &str, body: &[u8]) -> Answer {
+        let length = format!("content-length: {}\r\n", body.len());
+        let length = if body.is_empty() { "" } else { &length };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{fields}{length}\r\n"
+        );
+        let raw = self.raw(&[head.as_bytes(), body].concat());
+        match Answer::read(&raw, method, true) {
+            Some((answer, _)) => Answer { asked: head, ..answer },
+            None => panic!("no answer to\n{head}\nbut\n{}", String::from_utf8_lossy(&raw)),
+        }
     }
 
     /// Gives the running server out, to stop and to join.

@@ -18,6 +18,9 @@ pub const HELLO: &str = "hello, world";
 /// The same for all, longer than any run: some have 5 s by default and would close idle crowds.
 pub const IDLE: Duration = Duration::from_secs(600);
 pub const BACKLOG: i32 = 4096;
+/// A streamed GiB, in writes.
+pub const WRITE_BYTES: usize = 16 * 1024;
+pub const GIB_WRITES: usize = (1 << 30) / WRITE_BYTES;
 
 #[derive(Serialize)]
 pub struct User {
