@@ -1,10 +1,12 @@
 //! Traps of this way of building a server that show only in a whole one: each test here fails
 //! when the guard in the code is taken out.
 
+use std::env;
 use std::future::poll_fn;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::resume_unwind;
+use std::process::{Command, Stdio, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
@@ -202,4 +204,68 @@ fn park_and_count() {
     assert!(grown("ring_turns") < ms / 10, "{} turns in {ms} ms", grown("ring_turns"));
     running.stop_now();
     running.join().expect("a clean end");
+}
+
+/// The server of a process that is stopped and continued.
+const CHILD: &str = "SOLOIST_TRAPS_CHILD";
+
+/// Not a test of its own: the other process's `main`. It ends with its standard input.
+#[test]
+fn child() {
+    if env::var_os(CHILD).is_none() {
+        return;
+    }
+    let running = Server::bind("127.0.0.1:0").unpinned(1).start(hello).expect("a server");
+    println!("\n{CHILD} {}", running.addrs()[0]);
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    exit(0);
+}
+
+#[test]
+fn every_answer_comes_though_the_process_is_stopped_again_and_again() {
+    in_time(stop_and_continue);
+}
+
+fn stop_and_continue() {
+    let this = env::current_exe().expect("the test binary has a path");
+    let mut server = Command::new(this)
+        .args(["--exact", "child", "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the test binary starts");
+    let out = BufReader::new(server.stdout.take().expect("piped"));
+    let mut lines = out.lines().map_while(std::io::Result::ok);
+    let addr = lines.find_map(|line| line.strip_prefix(CHILD)?.trim().parse().ok());
+    let addr = addr.expect("an address");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // In a row, and with time to park in between.
+        for pause_ms in [0, 2, 12] {
+            let over = &over;
+            scope.spawn(move || {
+                let mut client = Client::new(addr);
+                while !over.load(Ordering::Relaxed) {
+                    client.ask();
+                    thread::sleep(Duration::from_millis(pause_ms));
+                }
+            });
+        }
+        let _over = Raise(&over);
+        // As a CPU quota does it: tens of milliseconds at a time.
+        for round in 0..60 {
+            signal(server.id(), libc::SIGSTOP);
+            thread::sleep(Duration::from_millis(10 + round % 30));
+            signal(server.id(), libc::SIGCONT);
+            thread::sleep(Duration::from_millis(5 + round % 11));
+        }
+    });
+    drop(server.stdin.take());
+    assert!(server.wait().expect("a child").success());
+}
+
+fn signal(process: u32, signal: i32) {
+    // SAFETY: passes no pointers; the child has not been waited for, so the number is its own.
+    unsafe { libc::kill(process as i32, signal) };
 }
