@@ -120,6 +120,8 @@ impl Ring {
         let way = Way::Fresh { turn: self.turn };
         let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
         self.submit_send(key);
+        // A full queue was handed over first: then it is the next turn that issues this one.
+        self.sends[key].way = Way::Fresh { turn: self.turn };
         self.fresh.push(Issued { send: key as u32, turn: self.turn });
         key as u32
     }
@@ -455,3 +457,42 @@ const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
 /// One send's length is 32 bits and its result 31.
 const SEND_BYTES_MAX: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// More in one turn than the queue has room for.
+    #[test]
+    fn every_send_of_a_turn_settles() {
+        let mut ring = Ring::new().expect("a ring");
+        // Enough of them that each takes its share without being read.
+        let pairs: Vec<_> = (0..64).map(|_| UnixStream::pair().expect("a pair")).collect();
+        let sends = SUBMISSIONS_MAX as usize * 2 + 7;
+        for slot in 0..sends {
+            let token = Token { slot: slot as u32, generation: 0 };
+            ring.send(pairs[slot % pairs.len()].0.as_raw_fd(), token, vec![b'x'], 0);
+        }
+        let mut whole = 0;
+        let mut issued = Vec::new();
+        for _ in 0..4 {
+            ring.enter(false).expect("entered");
+            while let Some(event) = ring.next_event() {
+                let Event::Sent { send, result } = event else { continue };
+                if let Some(SendStep::Whole { .. }) = ring.step_send(send, result, 0) {
+                    whole += 1;
+                }
+            }
+            ring.take_issued(&mut issued);
+            for it in issued.drain(..) {
+                if let Some((send, bytes)) = ring.settled(it) {
+                    assert!(ring.step_send(send, Ok(bytes), 0).is_some());
+                    whole += 1;
+                }
+            }
+        }
+        assert_eq!((whole, ring.sends.len()), (sends, 0));
+    }
+}
