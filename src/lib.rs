@@ -58,3 +58,18 @@ pub use shard::{Shard, Task};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are the snippets of the book.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/src/shards.md")]
+    struct Shards;
+    #[doc = include_str!("../docs/src/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../docs/src/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../docs/src/from-axum.md")]
+    struct FromAxum;
+    #[doc = include_str!("../docs/src/from-actix.md")]
+    struct FromActix;
+}

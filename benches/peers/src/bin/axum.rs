@@ -43,7 +43,7 @@ async fn ticks() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
 
 async fn gib() -> Body {
     let buffer = vec![b'x'; WRITE_BYTES]; // as if it were read from somewhere
-    Body::from_stream(stream::iter((0..GIB_WRITES).map(move |_| {
-        Ok::<_, Infallible>(Bytes::copy_from_slice(&buffer))
-    })))
+    Body::from_stream(stream::iter(
+        (0..GIB_WRITES).map(move |_| Ok::<_, Infallible>(Bytes::copy_from_slice(&buffer))),
+    ))
 }
