@@ -108,6 +108,9 @@ pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Fields of a trailer section.
 pub(crate) const TRAILERS_MAX: usize = 32;
 
+/// Entries of an Accept list, or of one of its kin, that are looked at: browsers send about ten.
+pub(crate) const ACCEPT_ENTRIES_MAX: usize = 64;
+
 /// First chunk of a request's arena.
 pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;
 /// An arena larger than this is given back when its request ends.

@@ -8,6 +8,7 @@ pub(crate) mod ctx;
 pub(crate) mod handler;
 pub(crate) mod mailbox;
 pub(crate) mod mount;
+pub(crate) mod negotiate;
 pub(crate) mod next;
 pub(crate) mod reply;
 pub(crate) mod router;

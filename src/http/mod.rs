@@ -1,5 +1,6 @@
 //! HTTP/1.1 as bytes in, bytes out: no I/O and no clock of its own.
 
+pub(crate) mod accept;
 pub(crate) mod chunked;
 pub(crate) mod date;
 pub(crate) mod encode;
