@@ -46,6 +46,7 @@ pub use app::handler::{Handler, Middleware};
 pub use app::next::Next;
 pub use app::reply::{BodyFilter, Reply, Stream};
 pub use app::routes::Slashes;
+pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
 pub use base::counters::Stats;
 pub use error::{Error, Result};

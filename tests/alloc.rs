@@ -42,7 +42,9 @@ async fn app(_: Shard) -> Result<App<Cell<u64>>> {
             cx.json(&(TAKEN.get(), shard.stats().get("parks"), shard.now_ms()))
         })
         .get("/users/:id", user)
-        .post("/users", create))
+        .post("/users", create)
+        .get("/search", async |cx| cx.json(&cx.query_as::<Search>()?))
+        .post("/search", async |cx| cx.json(&cx.form::<Search>().await?)))
 }
 
 async fn count(cx: &Ctx<Cell<u64>>, next: Next<'_>) -> Result<Reply> {
@@ -54,6 +56,12 @@ async fn count(cx: &Ctx<Cell<u64>>, next: Next<'_>) -> Result<Reply> {
 struct User<'a> {
     id: u64,
     name: &'a str,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Search<'a> {
+    q: &'a str,
+    page: Option<u32>,
 }
 
 async fn user(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
@@ -71,12 +79,19 @@ async fn create(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
     cx.json(&User { id: new.n + 1, name: new.name })
 }
 
-const REQUESTS: [(&str, &[u8]); 3] = [
+const REQUESTS: [(&str, &[u8]); 5] = [
     ("hello", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
     ("param and JSON", b"GET /users/42 HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n"),
     (
         "JSON body",
         b"POST /users HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n{\"name\":\"ann\",\"n\":7}",
+    ),
+    ("query", b"GET /search?q=a+b%26c&page=7&x=1&y=2 HTTP/1.1\r\nhost: a\r\n\r\n"),
+    (
+        "form",
+        b"POST /search HTTP/1.1\r\nhost: a\r\n\
+          content-type: application/x-www-form-urlencoded\r\n\
+          content-length: 16\r\n\r\nq=a+b%26c&page=7",
     ),
 ];
 

@@ -109,10 +109,11 @@ impl<S> Ctx<S> {
         self.core.read_body().await
     }
 
-    /// The whole body as JSON. Strings without escapes may be borrowed. 400 if it is not valid.
+    /// The whole body as JSON. Strings without escapes may be borrowed. 400 if it is not valid,
+    /// with the path of the field that does not suit, such as `lines[2].price`.
     pub async fn body_json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         let body = self.core.read_body().await?;
-        serde_json::from_slice(body).map_err(|error| Error::bad_request(format!("body: {error}")))
+        super::json::read(body)
     }
 
     /// The next bytes of the body, none at its end; in all at most

@@ -79,6 +79,22 @@ impl Arena {
         self.bump.alloc_str(text)
     }
 
+    /// Copies of items, of which `count` are expected, put in order by `arrange` before they are
+    /// lent; or the first error among them.
+    pub(crate) fn list<T: Copy, E>(
+        &self,
+        count: usize,
+        items: impl Iterator<Item = Result<T, E>>,
+        arrange: impl FnOnce(&mut [T]),
+    ) -> Result<&[T], E> {
+        let mut list = bumpalo::collections::Vec::with_capacity_in(count, &self.bump);
+        for item in items {
+            list.push(item?);
+        }
+        arrange(&mut list);
+        Ok(list.into_bump_slice())
+    }
+
     /// Keeps `value` until the reset; the newest of a type wins.
     pub(crate) fn put<T: 'static>(&self, value: T) -> &T {
         unsafe fn drop_as<T>(value: NonNull<()>) {

@@ -4,5 +4,6 @@ pub(crate) mod accept;
 pub(crate) mod chunked;
 pub(crate) mod date;
 pub(crate) mod encode;
+pub(crate) mod form;
 pub(crate) mod head;
 pub(crate) mod percent;

@@ -22,27 +22,59 @@ pub(crate) fn decode_form(piece: &str) -> Result<Cow<'_, str>, BadPercent> {
     }
 }
 
+/// The same into `scratch`, in place of what it held: none when there is nothing to decode.
+pub(crate) fn decode_into<'b>(
+    piece: &str,
+    plus_is_space: bool,
+    scratch: &'b mut Vec<u8>,
+) -> Result<Option<&'b str>, BadPercent> {
+    let first = match plus_is_space {
+        true => memchr::memchr2(b'%', b'+', piece.as_bytes()),
+        false => memchr::memchr(b'%', piece.as_bytes()),
+    };
+    let Some(first) = first else { return Ok(None) };
+    scratch.clear();
+    unescape_into(piece, first, plus_is_space, scratch)?;
+    std::str::from_utf8(scratch).map(Some).map_err(|_| BadPercent)
+}
+
 /// The pairs of a query, decoded, in order. A piece without `=` has an empty value; empty pieces
 /// are passed over.
 pub(crate) fn pairs(query: &str) -> Pairs<'_> {
-    Pairs { rest: query }
+    Pairs(raw_pairs(query))
+}
+
+/// The same, not decoded.
+pub(crate) fn raw_pairs(query: &str) -> RawPairs<'_> {
+    RawPairs { rest: query }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Pairs<'a> {
-    rest: &'a str,
-}
+pub(crate) struct Pairs<'a>(RawPairs<'a>);
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = Result<(Cow<'a, str>, Cow<'a, str>), BadPercent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = self.0.next()?;
+        Some(decode_form(name).and_then(|n| Ok((n, decode_form(value)?))))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RawPairs<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for RawPairs<'a> {
+    type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
             let (piece, rest) = self.rest.split_once('&').unwrap_or((self.rest, ""));
             self.rest = rest;
             if !piece.is_empty() {
-                let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-                return Some(decode_form(name).and_then(|n| Ok((n, decode_form(value)?))));
+                return Some(piece.split_once('=').unwrap_or((piece, "")));
             }
         }
         None
@@ -52,6 +84,16 @@ impl<'a> Iterator for Pairs<'a> {
 /// `first` is the first byte to change.
 fn unescape(piece: &str, first: usize, plus_is_space: bool) -> Result<Cow<'_, str>, BadPercent> {
     let mut decoded = Vec::with_capacity(piece.len());
+    unescape_into(piece, first, plus_is_space, &mut decoded)?;
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadPercent)
+}
+
+fn unescape_into(
+    piece: &str,
+    first: usize,
+    plus_is_space: bool,
+    decoded: &mut Vec<u8>,
+) -> Result<(), BadPercent> {
     let (clean, mut rest) = piece.as_bytes().split_at(first);
     decoded.extend_from_slice(clean);
     while let [byte, after @ ..] = rest {
@@ -66,7 +108,7 @@ fn unescape(piece: &str, first: usize, plus_is_space: bool) -> Result<Cow<'_, st
             byte => *byte,
         });
     }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadPercent)
+    Ok(())
 }
 
 fn nibble(digit: u8) -> Result<u8, BadPercent> {
@@ -104,6 +146,11 @@ mod tests {
         ] {
             assert_eq!(decode(piece).as_deref(), path.as_ref().map(|p| *p), "path {piece}");
             assert_eq!(decode_form(piece).as_deref(), form.as_ref().map(|f| *f), "form {piece}");
+            for (plus_is_space, want) in [(false, path), (true, form)] {
+                let mut scratch = b"old".to_vec();
+                let decoded = decode_into(piece, plus_is_space, &mut scratch);
+                assert_eq!(decoded.map(|text| text.unwrap_or(piece)), want, "into {piece}");
+            }
         }
     }
 
