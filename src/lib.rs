@@ -49,11 +49,15 @@ pub use app::routes::Slashes;
 pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
 pub use base::counters::Stats;
+pub use base::own::Own;
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use server::{Running, Server};
+pub use shard::Shard;
+pub use shard::background::Task;
+pub use shard::cancel::Cancel;
+pub use shard::stop::Stopping;
 pub use shard::time::{Elapsed, Interval, Sleep};
-pub use shard::{Shard, Task};
 
 /// The README's sample is compiled with the other examples.
 #[cfg(doctest)]

@@ -34,6 +34,9 @@ pub struct Limits {
     pub request_ms_max: u64,
     /// Connections of one shard; more are refused with 503. Default 65,536.
     pub connections_max: usize,
+    /// Background tasks of one shard, connections not among them; more are not spawned, which is
+    /// logged and counted. Default 65,536.
+    pub tasks_max: usize,
     /// Requests of one connection answered before others get their turn. Default 32.
     pub pipeline_max: usize,
     /// From the stop signal until what is still open is cut off. Default 30 s.
@@ -58,6 +61,7 @@ impl Default for Limits {
             write_stall_ms_max: 30_000,
             request_ms_max: 0,
             connections_max: 65_536,
+            tasks_max: 65_536,
             pipeline_max: 32,
             grace_ms_max: 30_000,
             blocking_threads_max: 16,
@@ -75,6 +79,7 @@ impl Limits {
             ((1..=FIELDS_CEILING).contains(&self.fields_max), "fields_max: 1 to 128"),
             (self.body_bytes_max <= self.stream_bytes_max, "body_bytes_max: over stream_bytes_max"),
             (self.connections_max >= 1, "connections_max: at least 1"),
+            (self.tasks_max >= 1, "tasks_max: at least 1"),
             (self.pipeline_max >= 1, "pipeline_max: at least 1"),
             (self.blocking_threads_max >= 1, "blocking_threads_max: at least 1"),
         ];
@@ -149,12 +154,27 @@ pub(crate) const BACKLOG_MAX: i32 = 4_096;
 pub(crate) const MESH_MESSAGES_MAX: usize = 1_024;
 /// How long a shard waits for another one's answer.
 pub(crate) const MESH_ANSWER_MS_MAX: u64 = 1_000;
+/// How long work on another shard may take, unless the caller says.
+pub(crate) const CALL_MS_MAX: u64 = 5_000;
 /// Messages from threads that are no shards, waiting at one shard.
 pub(crate) const POSTED_MAX: usize = 64;
 /// Messages taken from one sender before the next one's turn.
 pub(crate) const MESH_BATCH_MAX: usize = 64;
 /// Wakes from other threads that wait; with more, every task of the shard is polled once.
 pub(crate) const FOREIGN_WAKES_MAX: usize = 4_096;
+
+/// Polls of tokio's tasks in one turn of its runtime.
+#[cfg(feature = "tokio")]
+pub(crate) const PUMP_POLLS_MAX: u32 = 64;
+/// Turns of it for one readiness: more, and it waits for the next one.
+#[cfg(feature = "tokio")]
+pub(crate) const PUMP_TURNS_MAX: u32 = 1_024;
+/// How late its timers may be on a shard where nothing goes on.
+#[cfg(feature = "tokio")]
+pub(crate) const PUMP_IDLE_MS_MAX: u64 = 20;
+/// For so long after tokio's last readiness its timers are late by at most a tick.
+#[cfg(feature = "tokio")]
+pub(crate) const PUMP_AWAKE_MS_MAX: u64 = 1_000;
 
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(RECV_BUFFER_BYTES <= INBOX_BYTES_MAX);

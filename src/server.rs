@@ -13,9 +13,9 @@ use std::thread;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::app::builder::App;
+use crate::app::builder::{self, App};
 use crate::app::conn;
-use crate::app::mailbox::{self, Message, Order, Post};
+use crate::app::mailbox::{self, Message, Order, Post, Receiver, oneshot};
 use crate::app::site::{OnStop, Site};
 use crate::base::clock::Clock;
 use crate::base::counters::Count;
@@ -32,7 +32,9 @@ use crate::shard::guest::{Guest, State};
 use crate::shard::inbox::Seat;
 use crate::shard::mesh::{self, Ends, Mesh};
 use crate::shard::placement::{self, Cores};
-use crate::shard::{Local, Place, Shard, waker};
+#[cfg(feature = "tokio")]
+use crate::shard::pump::Pump;
+use crate::shard::{Commons, Local, Place, Shard, waker};
 
 /// A server: where it listens, on which cores, within which bounds.
 ///
@@ -171,10 +173,14 @@ impl Server {
         let posts: Vec<Arc<Post>> =
             seats.iter().map(|seat| Arc::new(Post::new(seat.inbox()))).collect();
         let (report, reports) = mpsc::sync_channel(count);
+        let commons = Commons::default();
+        let mut gates = Vec::new();
         let mut running = Running { addrs: Vec::new(), posts, executors: Vec::new() };
         let shards = seats.into_iter().zip(mesh::ends(count)).zip(&plan.shards).enumerate();
         for (id, ((seat, ends), core)) in shards {
             let place = Place { id, count, core: *core, seat: seat.number() };
+            let (gate, built) = oneshot();
+            gates.push(gate);
             let start = Start {
                 place,
                 seat,
@@ -182,8 +188,10 @@ impl Server {
                 seats: numbers.clone(),
                 limits: self.limits,
                 blocking: blocking.clone(),
+                commons: commons.clone(),
+                built,
                 post: running.posts[id].clone(),
-                report: report.clone(),
+                report: Reporter { report: report.clone(), step: Some("built") },
                 show_routes: self.show_routes,
             };
             let build = build.clone();
@@ -194,20 +202,25 @@ impl Server {
             }
         }
         drop(report);
-        // A shard that panics while it is built drops its end without a word.
-        let built: Vec<Built> = reports.iter().take(count).collect();
-        let failed = built.iter().find_map(|built| built.error.clone());
-        let failed = failed.or_else(|| {
-            (built.len() < count).then(|| "a shard panicked while it was built".to_owned())
-        });
-        if let Some(error) = failed {
-            return Err(running.give_up(Error::new(500, error)));
+        if let Some(error) = failure(&reports, count) {
+            return Err(running.give_up(error));
+        }
+        gates.into_iter().for_each(|gate| gate.send(()));
+        if let Some(error) = failure(&reports, count) {
+            return Err(running.give_up(error));
         }
         match running.listen(&addrs, count, self.congestion.as_deref()) {
             Ok(()) => Ok(running),
             Err(error) => Err(running.give_up(error)),
         }
     }
+}
+
+/// Waits for each shard's word on one step of the start; what went wrong, if something did.
+fn failure(reports: &mpsc::Receiver<Report>, count: usize) -> Option<Error> {
+    let all: Vec<Report> = reports.iter().take(count).collect();
+    let failed = all.into_iter().find_map(|report| report.error);
+    failed.map(|why| Error::new(500, why))
 }
 
 /// A server that runs on threads of its own. Dropped, it drains and goes on its own way.
@@ -309,32 +322,70 @@ struct Start {
     seats: Arc<[u16]>,
     limits: Limits,
     blocking: Blocking,
+    commons: Commons,
+    /// Comes when every shard is built.
+    built: Receiver<()>,
     post: Arc<Post>,
-    report: SyncSender<Built>,
+    report: Reporter,
     show_routes: bool,
 }
 
-/// How building the application on one shard went.
-struct Built {
+/// How one step of the start went on one shard.
+struct Report {
     error: Option<String>,
 }
 
+/// Owes the server a word on the step that is under way: dropped by a panic, it says so.
+struct Reporter {
+    report: SyncSender<Report>,
+    step: Option<&'static str>,
+}
+
+impl Reporter {
+    fn done(&mut self, error: Option<String>) {
+        self.step = None;
+        let _ = self.report.send(Report { error });
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        if let Some(step) = self.step {
+            self.done(Some(format!("a shard panicked while it was {step}")));
+        }
+    }
+}
+
 impl Start {
-    async fn main<S: 'static>(self, build: impl AsyncFnOnce(Shard) -> Result<App<S>> + 'static) {
+    #[cfg_attr(not(feature = "tokio"), expect(unused_mut))]
+    async fn main<S: 'static>(
+        mut self,
+        build: impl AsyncFnOnce(Shard) -> Result<App<S>> + 'static,
+    ) {
         let _ended = Ended(self.post.clone());
         let inbox = self.seat.inbox();
         inbox.clear();
-        let local = Rc::new(Local::new(self.place, self.limits, Clock::new(), self.blocking));
+        let mut local = Local::new(self.place, self.limits, Clock::new(), self.blocking);
+        local.commons = self.commons;
+        let local = Rc::new(local);
         let _here = waker::enter(local.tasks.clone());
         let mesh = Rc::new(Mesh::new(self.ends, &self.seats));
         mailbox::enter(Some(mesh.clone()));
         let site = Rc::new(OnceCell::new());
+        #[cfg(feature = "tokio")]
+        let pump = match original_mask().and_then(|mask| Pump::new(&mask)) {
+            Ok(pump) => Rc::new(pump),
+            Err(error) => return self.report.done(Some(format!("tokio: {error}"))),
+        };
+        #[cfg(feature = "tokio")]
+        let _entered = pump.enter();
+        #[cfg(feature = "tokio")]
+        local.tasks.spawn(Box::pin(pump.clone().run(local.clone())));
         let show = self.show_routes && self.place.id == 0;
-        let building = build_site(local.clone(), site.clone(), build, self.report.clone(), show);
+        let building = build_site(local.clone(), site.clone(), build, self.report, self.built, show);
         local.tasks.spawn(Box::pin(building));
         let host = Host { local: local.clone(), site, post: self.post.clone(), mesh };
-        drop(self.report);
-        let ended = match Driver::new(host, local, inbox) {
+        let ended = match Driver::new(host, local.clone(), inbox) {
             Ok(driver) => driver.run().await,
             Err(error) => Err(error),
         };
@@ -342,6 +393,8 @@ impl Start {
             tracing::error!(shard = self.place.id, "the ring failed: {error}");
             self.post.fail(format!("shard {}: the ring failed: {error}", self.place.id));
         }
+        local.tasks.clear();
+        local.forget_kept();
         mailbox::enter(None);
     }
 }
@@ -359,22 +412,34 @@ async fn build_site<S: 'static>(
     local: Rc<Local>,
     site: Rc<OnceCell<Rc<Site>>>,
     build: impl AsyncFnOnce(Shard) -> Result<App<S>>,
-    report: SyncSender<Built>,
+    mut report: Reporter,
+    all_built: Receiver<()>,
     show_routes: bool,
 ) {
-    let built = build(Shard(local.clone())).await.and_then(App::build);
-    let error = match built {
-        Ok(serve) => {
+    let shard = Shard(local.clone());
+    let built = build(shard.clone()).await.and_then(|mut app| {
+        let hooks = app.settle_on(&shard);
+        Ok((app.build()?, hooks))
+    });
+    let hooks = match built {
+        Ok((serve, hooks)) => {
             if show_routes {
                 print!("{}", serve.routes());
             }
             let _ = site.set(Rc::new(Site::new(local, serve)));
-            None
+            report.done(None);
+            hooks
         }
-        // An error is not Send: it leaves its shard as text.
-        Err(error) => Some(error.to_string()),
+        Err(error) => {
+            // An error is not Send: it leaves its shard as text.
+            return report.done(Some(error.to_string()));
+        }
     };
-    let _ = report.send(Built { error });
+    if all_built.receive().await.is_some() {
+        report.step = Some("started");
+        let started = builder::run_on_start(hooks).await;
+        report.done(started.err().map(|error| error.to_string()));
+    }
 }
 
 /// One shard's application, as its driver sees it.

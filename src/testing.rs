@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::builder::App;
+use crate::app::builder::{self, App};
 use crate::app::conn;
 use crate::app::site::Site;
 use crate::base::clock::Clock;
@@ -86,12 +86,20 @@ impl TestClient {
             settling: Cell::new(false),
             marked: RefCell::default(),
         };
-        let app = rig.block_on(build(Shard(local.clone())));
-        let serve = app.and_then(App::build).unwrap_or_else(|error| panic!("the app: {error}"));
+        let shard = Shard(local.clone());
+        let built = rig.block_on(async {
+            let mut app = build(shard.clone()).await?;
+            let hooks = app.settle_on(&shard);
+            let serve = app.build()?;
+            builder::run_on_start(hooks).await?;
+            Ok::<_, crate::Error>(serve)
+        });
+        let serve = built.unwrap_or_else(|error| panic!("the app: {error}"));
         rig.site = Some(Rc::new(Site::new(local.clone(), serve)));
         let client = TestClient { rig, wire: RefCell::new(None) };
         client.rig.block_on(test(&client));
         local.tasks.clear();
+        local.forget_kept();
     }
 
     /// A GET.
@@ -169,6 +177,18 @@ impl TestClient {
     /// Lets that much of the shard's time go by.
     pub async fn advance(&self, time: Duration) {
         Shard(self.rig.local.clone()).sleep(time).await;
+    }
+
+    /// Begins to stop, as SIGTERM does: [`Shard::stopping`] ends, answers close their connections,
+    /// and, once nothing more can run without time going on, what was given to
+    /// [`App::on_stop`](crate::App::on_stop) runs.
+    pub async fn stop(&self) {
+        self.rig.local.begin_drain();
+        self.rig.settle().await;
+        let mut hooks = self.rig.site.as_ref().map_or(Vec::new(), |it| it.serve.take_on_stop());
+        while let Some(hook) = hooks.pop() {
+            hook().await;
+        }
     }
 
     /// The shard that the application runs on.

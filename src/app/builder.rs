@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::Location;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use super::ctx::Ctx;
@@ -14,6 +15,7 @@ use super::routes::{
 };
 use super::site::{LogError, Missing, OnError, OnStop, Serve, Shared};
 use crate::error::{Error, Result};
+use crate::shard::Shard;
 
 /// Routes and what stands around them, with a state of type `S` that one shard owns.
 ///
@@ -38,6 +40,7 @@ pub struct App<S> {
     slashes: Slashes,
     on_error: Option<OnError<S>>,
     log_error: Option<LogError<S>>,
+    on_start: Vec<OnStart>,
     on_stop: Vec<OnStop>,
     mistakes: Vec<String>,
 }
@@ -59,6 +62,7 @@ impl<S: 'static> App<S> {
             slashes: Slashes::Strict,
             on_error: None,
             log_error: None,
+            on_start: Vec::new(),
             on_stop: Vec::new(),
             mistakes: Vec::new(),
         }
@@ -280,6 +284,32 @@ impl<S: 'static> App<S> {
         self
     }
 
+    /// Runs on every shard when all of them are built, before any accepts: the first one added
+    /// goes first. An error fails the start. Here shards may ask each other
+    /// ([`Shard::on_all`](crate::Shard::on_all)), and what they have built is there.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn app(shard: Shard) -> Result<App<Vec<u8>>> {
+    ///     let app = App::new(vec![7]);
+    ///     Ok(app.on_start(async move || {
+    ///         let each = shard.on_all(async |there| Ok(there.got::<Vec<u8>>().is_some()));
+    ///         match each.await?.iter().all(|is_there| *is_there) {
+    ///             true => Ok(()),
+    ///             false => Err("a shard has no state".into()),
+    ///         }
+    ///     }))
+    /// }
+    /// # soloist::testing::TestClient::run(app, async |_| {});
+    /// ```
+    pub fn on_start<F: Future<Output = Result<()>> + 'static>(
+        mut self,
+        f: impl FnOnce() -> F + 'static,
+    ) -> App<S> {
+        self.on_start.push(Box::new(|| Box::pin(f())));
+        self
+    }
+
     /// Runs on every shard once its connections have ended, within the grace; the last one added
     /// goes first.
     pub fn on_stop<F: Future<Output = ()> + 'static>(
@@ -288,6 +318,12 @@ impl<S: 'static> App<S> {
     ) -> App<S> {
         self.on_stop.push(Box::new(|| Box::pin(f())));
         self
+    }
+
+    /// Puts the state on its shard, and gives what is to run before it accepts.
+    pub(crate) fn settle_on(&mut self, shard: &Shard) -> Vec<OnStart> {
+        shard.put_shared(self.state.clone());
+        std::mem::take(&mut self.on_start)
     }
 
     /// Ready to serve, or every mistake that was made.
@@ -358,4 +394,15 @@ impl<S: 'static> App<S> {
 /// Whether a part has a scope of its own for everything in it.
 fn from_root<S>(part: &Part<S>) -> bool {
     part.scopes.iter().any(|scope| scope.prefix.is_empty())
+}
+
+/// What runs when every shard is built.
+pub(crate) type OnStart = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<()>>>>>;
+
+/// Runs them one after the other, until one fails.
+pub(crate) async fn run_on_start(hooks: Vec<OnStart>) -> Result<()> {
+    for hook in hooks {
+        hook().await?;
+    }
+    Ok(())
 }

@@ -19,8 +19,9 @@ use crate::base::counters::Stats;
 use crate::error::{Error, Result};
 use crate::http::encode::field_is_clean;
 use crate::http::percent;
+use crate::shard::Shard;
+use crate::shard::background::Task;
 use crate::shard::time::Sleep;
-use crate::shard::{Shard, Task};
 
 /// One request and its answer, with the state of the application that answers it.
 ///

@@ -22,7 +22,12 @@ pub(crate) enum Message {
     Stats(Sender<Stats>),
     /// Answer at once: how long is the way?
     Ping(Sender<()>),
+    /// Do work that another shard's code asks for.
+    Run(Run),
 }
+
+/// Work on its way to a shard, which makes a task of it.
+pub(crate) type Run = Box<dyn FnOnce(&Rc<Local>) + Send>;
 
 /// What the server says to a shard from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,11 +114,12 @@ impl Post {
 }
 
 /// Acts on a message, on the shard that it came to.
-pub(crate) fn deliver(local: &Local, message: Message) {
+pub(crate) fn deliver(local: &Rc<Local>, message: Message) {
     local.counters.add(Count::MeshReceived, 1);
     match message {
         Message::Stats(reply) => reply.send(local.counters.snapshot()),
         Message::Ping(reply) => reply.send(()),
+        Message::Run(run) => run(local),
     }
 }
 
@@ -133,6 +139,11 @@ pub(crate) fn send(local: &Local, to: usize, message: Message) -> bool {
     let sent = mesh.is_some_and(|mesh| mesh.send(to, message).is_ok());
     local.counters.add(if sent { Count::MeshSent } else { Count::MeshFull }, 1);
     sent
+}
+
+/// Whether that other shard is over: nobody takes what is sent to it.
+pub(crate) fn has_ended(shard: usize) -> bool {
+    MESH.with_borrow(|mesh| mesh.as_ref().is_none_or(|mesh| mesh.has_ended(shard)))
 }
 
 /// The counters of every shard, this one's included, in the order of their ids. A shard whose
@@ -186,6 +197,11 @@ struct Parcel<T> {
 impl<T> Sender<T> {
     pub(crate) fn send(self, value: T) {
         lock(&self.0).value = Some(value);
+    }
+
+    /// Whether the receiver was dropped.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod builder;
+pub(crate) mod call;
 pub(crate) mod conn;
 pub(crate) mod core;
 pub(crate) mod ctx;
@@ -12,6 +13,7 @@ pub(crate) mod mailbox;
 pub(crate) mod mount;
 pub(crate) mod negotiate;
 pub(crate) mod next;
+pub(crate) mod once;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod routes;

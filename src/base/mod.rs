@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 pub(crate) mod clock;
 pub(crate) mod counters;
+pub(crate) mod own;
 pub(crate) mod spares;
 pub(crate) mod wheel;
 pub(crate) mod wire;

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Sent { send: u32, result: Result<usize, i32> },
     /// The doorbell, or another polled descriptor, is readable.
     Readable { last: bool },
+    /// The watched descriptor is readable, or cannot be polled.
+    Watched { ok: bool },
     /// A timer fired or was removed.
     Timer(Timer),
     /// A cancel or a close has ended: nothing to do.
@@ -58,5 +60,6 @@ pub(super) enum Kind {
     Poll,
     Tick,
     Deadline,
+    Watch,
     Done,
 }

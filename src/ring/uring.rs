@@ -147,6 +147,12 @@ impl Ring {
         self.push(entry.user_data(Kind::Poll.pack(NOBODY)));
     }
 
+    /// Readiness of the watched descriptor, once.
+    pub(crate) fn watch(&mut self, fd: RawFd) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build();
+        self.push(entry.user_data(Kind::Watch.pack(NOBODY)));
+    }
+
     /// Sets a timer that is not running.
     pub(crate) fn set_timer(&mut self, timer: Timer, after: Duration) {
         let (kind, place) = match timer {
@@ -238,6 +244,7 @@ impl Ring {
             POLL => Event::Readable { last },
             TICK => Event::Timer(Timer::Tick),
             DEADLINE => Event::Timer(Timer::Deadline),
+            WATCH => Event::Watched { ok: result.is_ok() },
             _ => Event::Done,
         })
     }
@@ -450,6 +457,7 @@ const ACCEPT: u8 = Kind::Accept as u8;
 const POLL: u8 = Kind::Poll as u8;
 const TICK: u8 = Kind::Tick as u8;
 const DEADLINE: u8 = Kind::Deadline as u8;
+const WATCH: u8 = Kind::Watch as u8;
 
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;

@@ -312,7 +312,8 @@ impl<T: Send, F: FnOnce() -> T + Send> Work for Errand<T, F> {
     }
 }
 
-fn text_of(payload: Box<dyn Any + Send>) -> String {
+/// What a panic said.
+pub(crate) fn text_of(payload: Box<dyn Any + Send>) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         return (*text).to_owned();
     }

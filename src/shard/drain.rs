@@ -20,7 +20,6 @@ impl<G: Guest> Driver<G> {
             return;
         }
         self.drain = Some(Drain { last: None });
-        self.local.draining_ms.set(Some(self.local.clock.now_ms()));
         for (at, listener) in self.listeners.iter().enumerate() {
             if let Some(socket) = &listener.socket {
                 socket::close_gate(socket.as_raw_fd());
@@ -30,7 +29,7 @@ impl<G: Guest> Driver<G> {
             }
         }
         self.drain_listeners();
-        self.local.tasks.wake_all();
+        self.local.begin_drain();
     }
 
     /// Takes what listeners still hold, then closes them: closing first would reset it.

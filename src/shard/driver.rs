@@ -106,6 +106,9 @@ impl<G: Guest> Driver<G> {
             if self.is_over() {
                 return Ok(());
             }
+            if let Some(fd) = self.local.watch.take_wanted() {
+                self.ring.watch(fd);
+            }
             let idle = !more && self.local.tasks.ready_len() == 0;
             let wait = idle && self.inbox.fall_asleep();
             if wait {
@@ -174,6 +177,10 @@ impl<G: Guest> Driver<G> {
                     if last {
                         self.ring.poll(self.inbox.bell());
                     }
+                }
+                Event::Watched { ok } => {
+                    self.busy += 1;
+                    self.local.watch.fire(ok);
                 }
                 Event::Timer(Timer::Tick) => {
                     self.tick_ms = None;

@@ -88,6 +88,14 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// Whether that other shard is over, or never was.
+    pub(crate) fn has_ended(&self, shard: usize) -> bool {
+        match self.to.get(shard) {
+            Some(Some(outlet)) => outlet.queue.borrow().is_abandoned(),
+            _ => true,
+        }
+    }
+
     /// Messages that have come and wait.
     pub(crate) fn waiting(&self) -> usize {
         self.from.borrow().iter().map(|(_, queue)| queue.slots()).sum()
@@ -117,6 +125,15 @@ impl<M> Mesh<M> {
             }
         }
         more
+    }
+}
+
+/// Who waits for an answer to what is left hears that there is none.
+impl<M> Drop for Mesh<M> {
+    fn drop(&mut self) {
+        for (_, queue) in self.from.get_mut() {
+            while queue.pop().is_ok() {}
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A shard: one core, one executor, and everything it owns. The only folder that names glommio.
 
 pub(crate) mod affinity;
+pub(crate) mod background;
 pub(crate) mod blocking;
+pub(crate) mod cancel;
 mod drain;
 pub(crate) mod driver;
 pub(crate) mod executor;
@@ -10,14 +12,21 @@ pub(crate) mod inbox;
 pub(crate) mod mesh;
 mod park;
 pub(crate) mod placement;
+#[cfg(feature = "tokio")]
+pub(crate) mod pump;
+pub(crate) mod stop;
 mod table;
 pub(crate) mod tasks;
 pub(crate) mod time;
 pub(crate) mod waker;
+mod watch;
 
+use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -29,9 +38,10 @@ use crate::base::wire::Dirty;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use blocking::{Blocking, BlockingError};
+use slab::Slab;
 use tasks::Tasks;
 use time::{Elapsed, Interval, Sleep};
-use waker::TaskKey;
+use watch::Watch;
 
 /// What one core owns, shared by reference among all that run on it.
 pub(crate) struct Local {
@@ -48,9 +58,22 @@ pub(crate) struct Local {
     pub(crate) blocking: Blocking,
     /// Since when the shard drains, in ms of its clock.
     pub(crate) draining_ms: Cell<Option<u64>>,
+    /// Of those who wait for the drain.
+    stop_wakers: RefCell<Slab<Waker>>,
+    /// Background tasks that run.
+    spawned: Cell<usize>,
+    /// What was put on the shard, one value a type.
+    kept: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
+    /// What was made once for all shards of the server.
+    pub(crate) commons: Commons,
+    /// A descriptor that the ring watches.
+    pub(crate) watch: Watch,
     /// Requests that were received and answered in this turn.
     answered: Cell<u64>,
 }
+
+/// By name and type: one entry each, shared by the shards of a server.
+pub(crate) type Commons = Arc<Mutex<HashMap<(&'static str, TypeId), Arc<dyn Any + Send + Sync>>>>;
 
 /// Where a shard stands among the others.
 #[derive(Clone, Copy)]
@@ -77,6 +100,11 @@ impl Local {
             counters: Counters::new(),
             blocking,
             draining_ms: Cell::new(None),
+            stop_wakers: RefCell::default(),
+            spawned: Cell::new(0),
+            kept: RefCell::default(),
+            commons: Commons::default(),
+            watch: Watch::default(),
             answered: Cell::new(0),
         }
     }
@@ -99,6 +127,12 @@ impl Local {
         if answered > 0 {
             self.counters.record(self.clock.peek_ns() - self.clock.now_ns(), answered);
         }
+    }
+
+    /// Drops what was put on the shard, which may hold the shard.
+    pub(crate) fn forget_kept(&self) {
+        let kept = self.kept.take();
+        drop(kept);
     }
 
     /// Wakes what is due. The time is the clock's.
@@ -159,10 +193,44 @@ impl Shard {
         self.0.core
     }
 
-    /// Runs a future on this shard, beside the requests, until it ends, is aborted, or the server
-    /// has stopped. A panic in it is logged and ends it alone.
-    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Task {
-        Task { key: self.0.tasks.spawn(Box::pin(future)), local: self.0.clone() }
+    /// Keeps a value on this shard, for whoever has the shard only: a background task, or work that
+    /// another shard sends ([`Shard::on`]). The newest of a type wins. The state of the
+    /// application is put there by itself once it is built.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn app(shard: Shard) -> Result<App<()>> {
+    /// let names = shard.put(Own::new(vec!["ann"]));
+    /// shard.spawn({
+    ///     let shard = shard.clone();
+    ///     async move {
+    ///         let same = shard.got::<Own<Vec<&str>>>().expect("put above");
+    ///         same.with(|names| names.push("bob"));
+    ///     }
+    /// });
+    /// # Ok(App::new(()))
+    /// # }
+    /// ```
+    pub fn put<T: 'static>(&self, value: T) -> Rc<T> {
+        let value = Rc::new(value);
+        self.put_shared(value.clone());
+        value
+    }
+
+    /// The newest value of that type; none if there is none.
+    pub fn got<T: 'static>(&self) -> Option<Rc<T>> {
+        let kept = self.0.kept.borrow();
+        let (_, value) = kept.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.clone().downcast().ok()
+    }
+
+    pub(crate) fn put_shared<T: 'static>(&self, value: Rc<T>) {
+        let id = TypeId::of::<T>();
+        let mut kept = self.0.kept.borrow_mut();
+        let old = kept.iter().position(|it| it.0 == id).map(|at| kept.swap_remove(at));
+        kept.push((id, value));
+        drop(kept);
+        drop(old); // its drop is the user's code
     }
 
     /// Waits on the shard's clock; late by at most 5 ms when the shard is busy.
@@ -220,18 +288,4 @@ impl Shard {
 /// The address of a connection's other end.
 pub(crate) fn peer(fd: i32) -> Option<std::net::SocketAddr> {
     if fd < 0 { None } else { crate::ring::socket::peer(fd) }
-}
-
-/// A future that runs on a shard. Dropping the handle lets it run on.
-#[derive(Clone)]
-pub struct Task {
-    key: TaskKey,
-    local: Rc<Local>,
-}
-
-impl Task {
-    /// Drops the future wherever it stands; nothing if it has ended.
-    pub fn abort(&self) {
-        self.local.tasks.abort(self.key);
-    }
 }

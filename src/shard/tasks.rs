@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use slab::Slab;
 
@@ -20,6 +20,8 @@ pub(crate) struct Tasks {
     slab: RefCell<Slab<Task>>,
     ready: RefCell<VecDeque<TaskKey>>,
     generation: Cell<u32>,
+    /// Those who wait for a task's end. Few: they are searched when a task ends.
+    watchers: RefCell<Slab<(TaskKey, Waker)>>,
 }
 
 struct Task {
@@ -46,6 +48,7 @@ impl Tasks {
             slab: RefCell::default(),
             ready: RefCell::default(),
             generation: Cell::new(0),
+            watchers: RefCell::default(),
         }
     }
 
@@ -140,10 +143,39 @@ impl Tasks {
             let mut slab = self.slab.borrow_mut();
             match slab.get(key.slot()) {
                 Some(task) if task.key == key => slab.remove(key.slot()).future,
-                _ => None,
+                _ => return,
             }
         };
         drop_quietly(removed);
+        if !self.watchers.borrow().is_empty() {
+            self.tell_watchers(key);
+        }
+    }
+
+    /// Wakes `waker` when the task has ended. The place is given back by `unwatch`, and taken
+    /// again where there is one already.
+    pub(crate) fn watch(&self, key: TaskKey, waker: &Waker, place: Option<usize>) -> usize {
+        let mut watchers = self.watchers.borrow_mut();
+        match place {
+            Some(place) if watchers.contains(place) => {
+                watchers[place].1.clone_from(waker);
+                place
+            }
+            _ => watchers.insert((key, waker.clone())),
+        }
+    }
+
+    pub(crate) fn unwatch(&self, place: usize) {
+        self.watchers.borrow_mut().try_remove(place);
+    }
+
+    #[cold]
+    fn tell_watchers(&self, key: TaskKey) {
+        let watchers = self.watchers.borrow();
+        let told = watchers.iter().filter(|(_, (watched, _))| *watched == key);
+        let told: Vec<Waker> = told.map(|(_, (_, waker))| waker.clone()).collect();
+        drop(watchers);
+        told.into_iter().for_each(|waker| waker.wake());
     }
 
     /// Drops every task.
