@@ -21,6 +21,14 @@
 //! A handler's future is dropped when its client resets the connection, when its deadline passes,
 //! or when the server's grace ends: at its next `.await`, never in between. What it has put into
 //! the answer so far is discarded, or, once the head has left, the connection is cut.
+//!
+//! # Crates made for tokio
+//!
+//! With the feature `tokio`, off by default, every shard has a tokio runtime that it turns itself:
+//! clients such as reqwest work in handlers, and so do `tokio::spawn`, sockets and timers (late by
+//! at most 5 ms while there is traffic, by 20 ms else). `Handle::block_on` on a shard would wait
+//! for itself, `spawn_local` has no place to go, and [`testing::TestClient`] has no runtime:
+//! [`testing::TestServer`] has. See `examples/tokio-crates.rs`.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

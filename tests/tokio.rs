@@ -188,9 +188,9 @@ fn answers_of_a_fast_peer_do_not_wait_for_a_timer() {
         took.push(start.elapsed());
     }
     took.sort();
-    // A wake that is lost costs 5 ms or more: one in ten would be many.
-    let ninth = took[took.len() * 9 / 10];
-    assert!(ninth < Duration::from_millis(5), "{ninth:?}");
+    // A wake that is lost costs 5 ms or more: one in twenty would be many.
+    let late = took[took.len() * 19 / 20];
+    assert!(late < Duration::from_millis(5), "{late:?}");
 }
 
 #[test]

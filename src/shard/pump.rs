@@ -3,13 +3,13 @@
 //!
 //! Its epoll descriptor is polled on the shard's ring. When it is readable, and every few
 //! milliseconds while something may wait for one of tokio's timers, which fire only when its
-//! driver turns, a task of the shard turns it: `block_on` of a future that yields once. That polls
-//! what is ready, at most `PUMP_POLLS_MAX`, then asks epoll without waiting.
+//! driver turns, a task of the shard turns it: `block_on` of a future that yields twice. Each half
+//! polls what is ready, then asks epoll without waiting.
 //!
-//! What epoll has in that last look makes tasks ready that this turn does not poll, and no
-//! readiness tells of them any more. So a turn that did something is followed by another, until
-//! one takes no longer than a turn with nothing to do: then hardly anything can have come between
-//! its two looks, and what has is found by the next turn on time.
+//! What epoll has in the last look makes tasks ready that this turn does not poll, and no
+//! readiness tells of them any more. So a turn is followed by another until its second half takes
+//! no longer than one with nothing to do: then hardly anything can have come between its two
+//! looks, and what has is found by the next turn on time.
 
 use std::cell::Cell;
 use std::fs;
@@ -43,7 +43,7 @@ pub(crate) struct Here {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
     epoll: RawFd,
-    /// The shortest turn so far: one with nothing to do.
+    /// The shortest second half of a turn so far: one with nothing to do.
     idle_turn: Cell<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl Pump {
         let threads_mask = mask.clone();
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .event_interval(PUMP_POLLS_MAX)
+            .event_interval(PUMP_POLLS_MAX / 2)
             // They inherit the shard's core; a mask that cannot be set is no reason to stop.
             .on_thread_start(move || drop(unpin_current_thread(&threads_mask)))
             .build()?;
@@ -129,11 +129,14 @@ impl Here {
         self.runtime.as_ref().expect("there until it is dropped")
     }
 
-    /// One turn. True if it did something, as far as the time it took can tell.
+    /// One turn. True if another is to follow, as far as the time it took can tell.
     fn turn(&self) -> bool {
-        let start = Instant::now();
-        self.runtime().block_on(tokio::task::yield_now());
-        let took = start.elapsed();
+        let took = self.runtime().block_on(async {
+            tokio::task::yield_now().await; // what was ready; epoll's first look
+            let start = Instant::now();
+            tokio::task::yield_now().await; // what that look has found; the second look
+            start.elapsed()
+        });
         let idle = self.idle_turn.get().min(took);
         self.idle_turn.set(idle);
         took > idle * 2 + Duration::from_micros(1)
@@ -251,7 +254,7 @@ mod tests {
         let pump = Pump::new(&original_mask().expect("a mask")).expect("a runtime");
         let Pump::Here(here) = &pump else { panic!("no descriptor found") };
         let _entered = pump.enter();
-        assert_eq!(drive(work(), || drop(here.turn())), 99 * 50);
+        assert_eq!(drive(work(), || while here.turn() {}), 99 * 50);
         assert_eq!(here.runtime().metrics().num_alive_tasks(), 0);
     }
 
