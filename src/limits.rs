@@ -127,6 +127,13 @@ pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;
 pub(crate) const ARENA_BYTES_KEEP_MAX: usize = 64 * 1024;
 /// A buffer with a larger capacity is freed rather than kept.
 pub(crate) const BUFFER_BYTES_KEEP_MAX: usize = 64 * 1024;
+/// A whole body larger than this goes to the kernel in its own buffer, as a send behind that of its
+/// head; a smaller one is copied behind the head, into a buffer that is kept.
+pub(crate) const BODY_COPY_BYTES_MAX: usize = BUFFER_BYTES_KEEP_MAX;
+/// Silence after which an event stream sends a comment, unless the handler says otherwise.
+pub(crate) const EVENTS_KEEP_ALIVE_MS: u64 = 15_000;
+/// Rows of a JSON array are gathered up to here before they are written.
+pub(crate) const ROWS_BYTES_MAX: usize = 16 * 1024;
 /// Buffers and request cores that a shard keeps for reuse.
 pub(crate) const SPARES_MAX: usize = 128;
 

@@ -382,7 +382,8 @@ impl Start {
         #[cfg(feature = "tokio")]
         local.tasks.spawn(Box::pin(pump.clone().run(local.clone())));
         let show = self.show_routes && self.place.id == 0;
-        let building = build_site(local.clone(), site.clone(), build, self.report, self.built, show);
+        let building =
+            build_site(local.clone(), site.clone(), build, self.report, self.built, show);
         local.tasks.spawn(Box::pin(building));
         let host = Host { local: local.clone(), site, post: self.post.clone(), mesh };
         let ended = match Driver::new(host, local.clone(), inbox) {

@@ -203,6 +203,7 @@ impl<S: 'static> App<S> {
         let mut inner = App::shared(self.state.clone());
         inner.mistakes = part.mistakes;
         inner.on_stop = part.on_stop;
+        inner.on_start = part.on_start;
         let shared = Rc::new(Shared {
             state: part.state,
             layers: Vec::new(),
@@ -382,6 +383,7 @@ impl<S: 'static> App<S> {
         }
         self.mistakes.extend(part.mistakes);
         self.on_stop.extend(part.on_stop);
+        self.on_start.extend(part.on_start);
     }
 
     #[track_caller]

@@ -17,7 +17,7 @@ use crate::base::wire::{Close, Input, Wire};
 use crate::error::Error;
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::{self, Body, Method, Parsed, Refusal};
-use crate::limits::{DRAIN_IDLE_MS_MAX, OUTBOX_BYTES_MAX};
+use crate::limits::{BODY_COPY_BYTES_MAX, DRAIN_IDLE_MS_MAX, OUTBOX_BYTES_MAX};
 use crate::shard::time::Alarm;
 
 /// Serves one connection until it ends.
@@ -231,6 +231,10 @@ impl Conn {
         it.date.set(self.site.date());
         it.close.set(!it.head.keep_alive);
         let target = self.site.serve.route(it);
+        if it.route.as_ref().is_some_and(|route| route.long_arena_bytes.get() > 0) {
+            let lean = Rc::new(it.split_lean());
+            self.give_back(std::mem::replace(core, lean));
+        }
         match self.run(core, target).await {
             Ran::Answered => {}
             Ran::Dead => return Served::Close(Close::Abort),
@@ -320,7 +324,12 @@ impl Conn {
         }
         core.with_body(|body| {
             write_head(core, Length::Known(body.len() as u64));
-            if core.head.method != Method::Head && !is_bodiless(core.status.get()) {
+            if core.head.method == Method::Head || is_bodiless(core.status.get()) {
+                return;
+            }
+            if body.len() > BODY_COPY_BYTES_MAX {
+                self.wire.write_owned(std::mem::take(body));
+            } else {
                 self.wire.write(|out| out.extend_from_slice(body));
             }
         });
@@ -371,7 +380,9 @@ impl Conn {
         it.reset();
         it.wire = None;
         self.site.local.spares.give(std::mem::take(&mut it.buf));
-        self.site.give_core(core);
+        if !it.lean {
+            self.site.give_core(core);
+        }
     }
 }
 

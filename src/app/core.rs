@@ -55,6 +55,8 @@ pub(crate) struct Core {
     /// What stands between a streamed body and the wire.
     pub(crate) filter: RefCell<Option<Box<dyn BodyFilter>>>,
     pub(crate) upgrade: Cell<Option<Upgrade>>,
+    /// Made to measure for one long-lived answer: not kept for others.
+    pub(crate) lean: bool,
 }
 
 pub(crate) type OnHead = Box<dyn FnOnce(&ReplyHead<'_>)>;
@@ -76,16 +78,22 @@ pub(crate) enum Phase {
 pub(crate) struct RouteInfo {
     pub(crate) pattern: Box<str>,
     pub(crate) names: Box<[Box<str>]>,
+    /// Bytes of arena that a long-lived answer of this route needs; 0 until there was one.
+    pub(crate) long_arena_bytes: Cell<usize>,
     /// Its place in its router.
     pub(crate) id: u32,
 }
 
 impl Core {
     pub(crate) fn new(local: Rc<Local>, urls: Rc<Urls>) -> Core {
+        Core::with_arena(local, urls, ARENA_BYTES_FIRST)
+    }
+
+    pub(super) fn with_arena(local: Rc<Local>, urls: Rc<Urls>, arena_bytes: usize) -> Core {
         Core {
             local,
             urls,
-            arena: Arena::with_capacity(ARENA_BYTES_FIRST),
+            arena: Arena::with_capacity(arena_bytes),
             buf: Vec::new(),
             base: 0,
             head: Head::default(),
@@ -108,6 +116,7 @@ impl Core {
             on_head: RefCell::default(),
             filter: RefCell::default(),
             upgrade: Cell::new(None),
+            lean: false,
         }
     }
 

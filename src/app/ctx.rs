@@ -330,6 +330,21 @@ impl<S> Ctx<S> {
         self.answer(mime, bytes.as_ref())
     }
 
+    /// Bytes of that type, without copying them: a `Vec<u8>` or a `String` of yours. Above 64 KiB
+    /// they go to the kernel from where they lie.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn zeros(cx: &Ctx<()>) -> Result<Reply> {
+    ///     cx.bytes_owned("application/octet-stream", vec![0; 1_000_000])
+    /// }
+    /// ```
+    pub fn bytes_owned(&self, mime: &'static str, bytes: impl Into<Vec<u8>>) -> Result<Reply> {
+        self.check_open()?;
+        self.core.local.spares.give(self.core.body.replace(bytes.into()));
+        Ok(self.answered(mime))
+    }
+
     /// No body. The status is what was set; 204 if none was.
     pub fn empty(&self) -> Result<Reply> {
         if !self.core.stated.get() {
@@ -376,7 +391,7 @@ impl<S> Ctx<S> {
     }
 
     #[inline]
-    fn answer(&self, mime: &'static str, bytes: &[u8]) -> Result<Reply> {
+    pub(super) fn answer(&self, mime: &'static str, bytes: &[u8]) -> Result<Reply> {
         self.check_open()?;
         self.core.with_body(|body| {
             body.clear();
@@ -386,7 +401,7 @@ impl<S> Ctx<S> {
     }
 
     #[inline]
-    fn answered(&self, mime: &'static str) -> Reply {
+    pub(super) fn answered(&self, mime: &'static str) -> Reply {
         if !self.core.has_field("content-type") {
             self.core.mime.set(mime);
         }
@@ -394,7 +409,7 @@ impl<S> Ctx<S> {
         Reply::new()
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         match self.core.phase.get() {
             Phase::Open | Phase::Answered => Ok(()),
             _ => Err(Error::from("the answer has begun already")),

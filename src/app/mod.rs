@@ -1,23 +1,31 @@
 //! The meeting place: from bytes to a handler and back.
 
+pub(crate) mod attachment;
 pub(crate) mod body;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod conn;
 pub(crate) mod core;
 pub(crate) mod ctx;
+pub(crate) mod events;
 pub(crate) mod fields;
 pub(crate) mod handler;
+pub(crate) mod hints;
 pub(crate) mod json;
+mod lean;
 pub(crate) mod mailbox;
 pub(crate) mod mount;
 pub(crate) mod negotiate;
 pub(crate) mod next;
 pub(crate) mod once;
+pub(crate) mod problem;
+pub(crate) mod redirect;
 pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod routes;
+pub(crate) mod rows;
 pub(crate) mod site;
 pub(crate) mod take;
+pub(crate) mod trailer;
 pub(crate) mod upgrade;
 pub(crate) mod url;

@@ -8,6 +8,7 @@ use super::ctx::ReplyHead;
 use crate::error::{Error, Result};
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::Method;
+use crate::http::trailer;
 
 /// Says that the context holds an answer. It has no size, and does not leave its thread.
 #[must_use = "a handler returns its reply"]
@@ -26,9 +27,12 @@ impl Reply {
 /// for a whole one.
 #[must_use = "a stream ends with `finish`"]
 pub struct Stream<'a> {
-    core: &'a Core,
-    chunked: bool,
-    silent: bool,
+    pub(super) core: &'a Core,
+    pub(super) chunked: bool,
+    /// Nothing follows the head: HEAD, 204, 304.
+    pub(super) silent: bool,
+    /// Lines of the trailer section.
+    pub(super) trailers: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
@@ -37,6 +41,9 @@ impl<'a> Stream<'a> {
             core.mime.set(mime);
         }
         core.phase.set(Phase::Open); // what was answered before is not sent
+        if !(200..=599).contains(&core.status.get()) {
+            return Err(Error::from(format!("{} is no status of a stream", core.status.get())));
+        }
         let silent = core.head.method == Method::Head || is_bodiless(core.status.get());
         let chunked = core.head.minor == 1;
         write_head(core, if chunked { Length::Chunked } else { Length::Close });
@@ -44,19 +51,30 @@ impl<'a> Stream<'a> {
             return Err(Error::from("a header field cannot be sent"));
         }
         core.phase.set(Phase::Streaming);
-        Ok(Stream { core, chunked, silent })
+        Ok(Stream { core, chunked, silent, trailers: Vec::new() })
     }
 
     /// Sends bytes, after waiting while more than 64 KiB are unsent.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        self.ready().await?;
+        self.push(bytes.as_ref());
+        Ok(())
+    }
+
+    /// Waits while more than 64 KiB are unsent.
+    pub(super) async fn ready(&self) -> Result<()> {
         let wire = self.core.wire();
         poll_fn(|cx| wire.poll_writable(cx)).await;
         if wire.is_dead() {
             return Err(Error::from("the client is gone"));
         }
-        let bytes = bytes.as_ref();
+        Ok(())
+    }
+
+    /// Writes bytes, through the filter if there is one.
+    pub(super) fn push(&self, bytes: &[u8]) {
         if self.silent || bytes.is_empty() {
-            return Ok(());
+            return;
         }
         match &mut *self.core.filter.borrow_mut() {
             None => self.put(bytes),
@@ -67,7 +85,6 @@ impl<'a> Stream<'a> {
                 self.core.local.spares.give(out);
             }
         }
-        Ok(())
     }
 
     fn put(&self, bytes: &[u8]) {
@@ -81,7 +98,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the body.
-    pub async fn finish(self) -> Result<Reply> {
+    pub async fn finish(mut self) -> Result<Reply> {
         if let Some(mut filter) = self.core.filter.take()
             && !self.silent
         {
@@ -91,8 +108,9 @@ impl<'a> Stream<'a> {
             self.core.local.spares.give(out);
         }
         if self.chunked && !self.silent {
-            self.core.wire().write(encode::last_chunk);
+            self.core.wire().write(|out| trailer::last_chunk(out, &self.trailers));
         }
+        self.core.local.spares.give(std::mem::take(&mut self.trailers));
         if !self.chunked {
             self.core.close.set(true);
         }

@@ -1,6 +1,7 @@
 //! What an application is put together from: routes as they were added, the prefixes whose misses
 //! have their own middleware, and hosts; then the tables that a shard serves from.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::Location;
@@ -96,6 +97,7 @@ impl<S> Part<S> {
                 pattern: entry.pattern.as_str().into(),
                 names: names.map(Box::from).collect(),
                 id: router.len() as u32,
+                long_arena_bytes: Cell::new(0),
             });
             if let Some(name) = entry.name
                 && let Some(other) = urls.0.insert(name.clone(), info.clone())

@@ -146,7 +146,6 @@ impl Arena {
     }
 
     /// Bytes that this request has taken, with what was left over at the ends of full chunks.
-    #[cfg_attr(not(test), allow(dead_code))]
     #[inline]
     pub(crate) fn bytes_used(&self) -> usize {
         self.bump.allocated_bytes() - self.bump.chunk_capacity()

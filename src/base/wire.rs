@@ -2,6 +2,7 @@
 //! written ones out; the connection's task does the opposite. It has never seen a socket.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -15,6 +16,9 @@ pub(crate) struct Wire {
     /// kernel about it.
     fd: Cell<i32>,
     inbox: Cell<Vec<u8>>,
+    /// Whole buffers that leave before the outbox; what they hold is counted in `queued_bytes`.
+    queue: RefCell<VecDeque<Vec<u8>>>,
+    queued_bytes: Cell<usize>,
     outbox: Cell<Vec<u8>>,
     /// Bytes lent to the kernel and not yet sent.
     sending: Cell<usize>,
@@ -63,6 +67,8 @@ impl Wire {
             slot,
             fd: Cell::new(fd),
             inbox: Cell::default(),
+            queue: RefCell::default(),
+            queued_bytes: Cell::new(0),
             outbox: Cell::default(),
             sending: Cell::new(0),
             eof: Cell::new(false),
@@ -152,10 +158,22 @@ impl Wire {
         value
     }
 
+    /// Lets a buffer of its own leave behind what is written so far, uncopied.
+    pub(crate) fn write_owned(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() || self.dead.get() {
+            return;
+        }
+        let before = self.outbox.take();
+        let mut queue = self.queue.borrow_mut();
+        self.queued_bytes.set(self.queued_bytes.get() + before.len() + bytes.len());
+        queue.extend([before, bytes].into_iter().filter(|it| !it.is_empty()));
+        self.mark();
+    }
+
     /// Bytes written that the kernel has not taken over.
     #[inline]
     pub(crate) fn unsent(&self) -> usize {
-        self.sending.get() + peek(&self.outbox, Vec::len)
+        self.sending.get() + self.queued_bytes.get() + peek(&self.outbox, Vec::len)
     }
 
     /// Ready when a writer may go on: little is unsent, or nothing ever will be.
@@ -219,6 +237,8 @@ impl Wire {
     pub(crate) fn kill(&self) {
         self.dead.set(true);
         self.spares.give(self.outbox.take());
+        self.queue.take();
+        self.queued_bytes.set(0);
         self.sending.set(0);
         wake(&self.reader);
         wake(&self.writer);
@@ -227,11 +247,26 @@ impl Wire {
     /// What is to be sent next; counts as sending until `sent`.
     #[inline]
     pub(crate) fn take_outbox(&self) -> Option<Vec<u8>> {
+        if self.queued_bytes.get() > 0 {
+            return self.take_queued();
+        }
         let out = self.outbox.take();
         if out.is_empty() {
             self.outbox.set(out);
             return None;
         }
+        self.sending.set(self.sending.get() + out.len());
+        Some(out)
+    }
+
+    #[cold]
+    fn take_queued(&self) -> Option<Vec<u8>> {
+        let mut queue = self.queue.borrow_mut();
+        let out = queue.pop_front()?;
+        if queue.is_empty() {
+            *queue = VecDeque::new(); // an idle connection holds nothing
+        }
+        self.queued_bytes.set(self.queued_bytes.get() - out.len());
         self.sending.set(self.sending.get() + out.len());
         Some(out)
     }
@@ -252,7 +287,7 @@ impl Wire {
 
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
-        peek(&self.outbox, |out| !out.is_empty())
+        self.queued_bytes.get() > 0 || peek(&self.outbox, |out| !out.is_empty())
     }
 
     pub(crate) fn is_eof(&self) -> bool {

@@ -260,7 +260,7 @@ fn is_field_byte(byte: u8) -> bool {
 }
 
 /// Fields that have no meaning after the body, or a dangerous one.
-const FORBIDDEN: [&str; 20] = [
+pub(super) const FORBIDDEN: [&str; 20] = [
     "authorization",
     "cache-control",
     "connection",

@@ -85,9 +85,11 @@ pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Ends a chunked body, without trailer.
-pub(crate) fn last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+/// Appends an interim answer (RFC 9110 section 15.2). `fields` are whole lines, CRLF included.
+pub(crate) fn interim(out: &mut Vec<u8>, status: u16, fields: &[u8]) {
+    status_line(out, status);
+    out.extend_from_slice(fields);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the whole answer to a request that is refused; the connection closes after it.
@@ -326,7 +328,8 @@ mod tests {
         ] {
             assert_eq!(written(|out| chunk(out, data.as_bytes())), want);
         }
-        assert_eq!(written(last_chunk), "0\r\n\r\n");
+        let hints = written(|out| interim(out, 103, b"link: </a>\r\n"));
+        assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     }
 
     #[test]

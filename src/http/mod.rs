@@ -3,7 +3,11 @@
 pub(crate) mod accept;
 pub(crate) mod chunked;
 pub(crate) mod date;
+pub(crate) mod disposition;
 pub(crate) mod encode;
 pub(crate) mod form;
 pub(crate) mod head;
+pub(crate) mod location;
 pub(crate) mod percent;
+pub(crate) mod sse;
+pub(crate) mod trailer;

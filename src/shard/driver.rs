@@ -271,7 +271,7 @@ impl<G: Guest> Driver<G> {
             && let Some(bytes) = wire.take_outbox()
         {
             let now_ms = self.local.clock.now_ms();
-            if last && bytes.len() <= OUTBOX_BYTES_MAX {
+            if last && bytes.len() <= OUTBOX_BYTES_MAX && !wire.has_output() {
                 conn.send = Some(self.ring.send_last(conn.fd, token, bytes, now_ms));
                 return self.leave(slot);
             }

@@ -1,0 +1,75 @@
+//! A JSON array of any length, written row by row.
+
+use serde::Serialize;
+
+use super::ctx::Ctx;
+use super::reply::{Reply, Stream};
+use crate::error::Result;
+use crate::limits::ROWS_BYTES_MAX;
+
+/// Answering with rows.
+impl<S> Ctx<S> {
+    /// Sends the head now and lends a writer for a JSON array, which never lies in memory whole.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn squares(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let mut rows = cx.json_rows().await?;
+    ///     for n in 0..1_000_000_u64 {
+    ///         rows.push(&(n * n)).await?; // waits while the client is slow
+    ///     }
+    ///     rows.finish().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// When the answer has begun already, or a header field cannot be sent.
+    pub async fn json_rows(&self) -> Result<Rows<'_>> {
+        self.check_open()?;
+        let out = Stream::begin(&self.core, "application/json")?;
+        Ok(Rows { out, gathered: Vec::new(), any: false })
+    }
+}
+
+/// The writer of a streamed JSON array: see [`Ctx::json_rows`].
+///
+/// Dropped before `finish`, it cuts the connection: nobody takes half an array for a whole one.
+#[must_use = "rows end with `finish`"]
+pub struct Rows<'a> {
+    out: Stream<'a>,
+    gathered: Vec<u8>,
+    any: bool,
+}
+
+impl Rows<'_> {
+    /// Adds a row. Rows leave by 16 KiB, after waiting while more than 64 KiB are unsent.
+    ///
+    /// # Errors
+    /// When the row cannot be serialised (it is left out then: the array may go on), and when the
+    /// client is gone.
+    pub async fn push(&mut self, row: &(impl Serialize + ?Sized)) -> Result<()> {
+        let before = self.gathered.len();
+        if before == 0 && self.gathered.capacity() == 0 {
+            self.gathered = self.out.core.local.spares.take();
+        }
+        self.gathered.push(if self.any { b',' } else { b'[' });
+        if let Err(error) = serde_json::to_writer(&mut self.gathered, row) {
+            self.gathered.truncate(before);
+            return Err(error.into());
+        }
+        self.any = true;
+        if self.gathered.len() >= ROWS_BYTES_MAX {
+            self.out.write(&self.gathered).await?;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the array.
+    pub async fn finish(mut self) -> Result<Reply> {
+        self.gathered.extend_from_slice(if self.any { b"]" } else { b"[]" });
+        self.out.write(&self.gathered).await?;
+        self.out.core.local.spares.give(std::mem::take(&mut self.gathered));
+        self.out.finish().await
+    }
+}
