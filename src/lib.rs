@@ -39,6 +39,7 @@ mod base;
 mod error;
 mod http;
 mod limits;
+pub mod middleware;
 pub mod prelude;
 #[allow(unsafe_code)]
 mod ring;

@@ -137,6 +137,15 @@ pub(crate) const ROWS_BYTES_MAX: usize = 16 * 1024;
 /// Buffers and request cores that a shard keeps for reuse.
 pub(crate) const SPARES_MAX: usize = 128;
 
+/// What a filter of a streamed body is given at once.
+pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;
+/// What an entity tag is computed over at once.
+pub(crate) const ETAG_SLICE_BYTES: usize = 256 * 1024;
+/// A request id that comes with a request; a longer one is not taken.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Clients whose rate a shard remembers; the one that asked the longest ago is forgotten first.
+pub(crate) const RATE_CLIENTS_MAX: usize = 65_536;
+
 /// One provided buffer of a shard's receive ring.
 pub(crate) const RECV_BUFFER_BYTES: usize = 8 * 1024;
 /// Provided buffers of a shard: 2 MiB in all. A power of two.

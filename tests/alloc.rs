@@ -3,10 +3,15 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use soloist::middleware::*;
 use soloist::prelude::*;
 use soloist::testing::TestClient;
 
@@ -114,6 +119,95 @@ fn warm_requests_take_nothing_from_the_heap() {
             assert_eq!(taken, 0, "{name}: allocations in 1,000 requests");
         }
     });
+}
+
+/// Takes every event and keeps none: how many there were.
+#[derive(Clone, Default)]
+struct Null(Arc<AtomicU64>);
+
+impl tracing::Subscriber for Null {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Ignored;
+        impl tracing::field::Visit for Ignored {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn fmt::Debug) {
+                struct Nowhere;
+                impl fmt::Write for Nowhere {
+                    fn write_str(&mut self, _: &str) -> fmt::Result {
+                        Ok(())
+                    }
+                }
+                let _ = fmt::Write::write_fmt(&mut Nowhere, format_args!("{value:?}"));
+            }
+        }
+        event.record(&mut Ignored);
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn warm_middleware_takes_nothing_from_the_heap() {
+    let requests: [&[u8]; 3] = [
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\norigin: https://a.example\r\nx-request-id: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nif-none-match: \"x\"\r\n\
+          authorization: Basic YW5uOmI=\r\n\r\n",
+    ];
+    let standard = async |format| {
+        Ok(App::new(())
+            .wrap(request_id(Incoming::Trust))
+            .wrap(access_log(format))
+            .wrap(secure_headers())
+            .wrap(cors(Cors::new().origins(&["https://a.example"]))?)
+            .wrap(timeout(Duration::from_secs(1)))
+            .get("/", async |cx| cx.text("hello, world")))
+    };
+    for format in [LogFormat::Fields, LogFormat::Combined, LogFormat::Json] {
+        let events = Null::default();
+        tracing::subscriber::with_default(events.clone(), || {
+            TestClient::run(
+                async |_| standard(format).await,
+                async |client| {
+                    requests.iter().for_each(|request| takes_nothing(client, request));
+                },
+            );
+        });
+        assert_eq!(events.0.load(Ordering::Relaxed), 3 * 1_050);
+        let all = async |_: Shard| {
+            let app = standard(format).await?.wrap(limit_concurrency(9));
+            let app = app.wrap(limit_rate(1_000_000, u32::MAX)).wrap(body_limit(9));
+            let no_one = async |_: &Ctx<()>, name: &str, _: &str| Ok(name == "ann");
+            Ok(app.wrap(basic_auth("a", no_one)).wrap(etag(Strength::Weak)))
+        };
+        TestClient::run(all, async |client| takes_nothing(client, requests[2]));
+    }
+}
+
+/// A thousand of that request on a warm connection.
+fn takes_nothing(client: &TestClient, request: &[u8]) {
+    let keep_alive = client.open();
+    let mut out = Vec::with_capacity(64 * 1024);
+    for _ in 0..50 {
+        keep_alive.exchange(request, &mut out);
+    }
+    let before = TAKEN.get();
+    for _ in 0..1_000 {
+        out.clear();
+        keep_alive.exchange(request, &mut out);
+    }
+    let taken = TAKEN.get() - before;
+    let text = String::from_utf8_lossy(&out);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("x-request-id: "), "{text}");
+    assert_eq!(taken, 0, "allocations in 1,000 of {}", String::from_utf8_lossy(request));
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Core {
         if let Some(body) = self.late_body.get() {
             return Ok(body);
         }
-        let bytes_max = self.local.limits.body_bytes_max;
+        let bytes_max = self.body_limit(self.local.limits.body_bytes_max);
         if let Body::Length(length) = self.head.body
             && self.reading.taken.get() == 0
         {
@@ -338,14 +338,20 @@ impl Core {
         Ok((Some(Chunk { end: bytes.len(), bytes, start: 0, spares }), used))
     }
 
-    fn check_length(&self, bytes_max: u64) -> Result<()> {
+    /// The bound of this request's body: a middleware's, else the one of the server.
+    #[inline]
+    pub(crate) fn body_limit(&self, bytes_max: u64) -> u64 {
+        self.body_bytes_max.get().unwrap_or(bytes_max)
+    }
+
+    pub(crate) fn check_length(&self, bytes_max: u64) -> Result<()> {
         match self.head.body {
             Body::Length(length) if length > bytes_max => Err(self.too_large()),
             _ => Ok(()),
         }
     }
 
-    fn too_large(&self) -> Error {
+    pub(crate) fn too_large(&self) -> Error {
         self.local.counters.add(Count::RefusedBody, 1);
         self.close.set(true);
         Error::new(413, "the body is too large")

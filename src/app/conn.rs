@@ -394,7 +394,7 @@ enum Ran {
 }
 
 /// Lets the other connections have their turn.
-async fn yield_now() {
+pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
         if yielded {

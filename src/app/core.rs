@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::body::Reading;
-use super::ctx::ReplyHead;
+use super::on_head::OnHead;
 use super::reply::BodyFilter;
 use super::router::Params;
 use super::routes::Urls;
@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) reading: Reading,
     /// A body that did not come with its head.
     pub(crate) late_body: OnceCell<Vec<u8>>,
+    /// A middleware's bound of the body, in place of those of [`Limits`](crate::limits::Limits).
+    pub(crate) body_bytes_max: Cell<Option<u64>>,
 
     pub(crate) status: Cell<u16>,
     /// The handler chose the status.
@@ -54,12 +56,12 @@ pub(crate) struct Core {
     pub(crate) on_head: RefCell<Vec<OnHead>>,
     /// What stands between a streamed body and the wire.
     pub(crate) filter: RefCell<Option<Box<dyn BodyFilter>>>,
+    /// Bytes of a streamed body, before they are put in chunks.
+    pub(crate) streamed_bytes: Cell<u64>,
     pub(crate) upgrade: Cell<Option<Upgrade>>,
     /// Made to measure for one long-lived answer: not kept for others.
     pub(crate) lean: bool,
 }
-
-pub(crate) type OnHead = Box<dyn FnOnce(&ReplyHead<'_>)>;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,7 @@ impl Core {
             date: Cell::new([b' '; 29]),
             reading: Reading::default(),
             late_body: OnceCell::new(),
+            body_bytes_max: Cell::new(None),
             status: Cell::new(200),
             stated: Cell::new(false),
             mime: Cell::new(""),
@@ -115,6 +118,7 @@ impl Core {
             bad_field: Cell::new(false),
             on_head: RefCell::default(),
             filter: RefCell::default(),
+            streamed_bytes: Cell::new(0),
             upgrade: Cell::new(None),
             lean: false,
         }
@@ -233,6 +237,8 @@ impl Core {
         if let Some(late) = self.late_body.take() {
             self.local.spares.give(late);
         }
+        self.body_bytes_max.set(None);
+        self.streamed_bytes.set(0);
         self.status.set(200);
         self.stated.set(false);
         self.mime.set("");
@@ -267,20 +273,20 @@ fn keep_small(bytes: &mut Vec<u8>) {
     }
 }
 
-fn lines(fields: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(fields: &[u8]) -> impl Iterator<Item = &[u8]> {
     fields.split_inclusive(|byte| *byte == b'\n')
 }
 
-fn is_named(line: &[u8], name: &str) -> bool {
+pub(crate) fn is_named(line: &[u8], name: &str) -> bool {
     line.len() > name.len()
         && line[name.len()] == b':'
         && line[..name.len()].eq_ignore_ascii_case(name.as_bytes())
 }
 
-fn remove_field(fields: &mut Vec<u8>, name: &str) {
+pub(super) fn remove_field(fields: &mut Vec<u8>, name: &str) {
     let mut at = 0;
     while at < fields.len() {
-        let len = fields[at..].iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let len = memchr::memchr(b'\n', &fields[at..]).map_or(0, |end| end + 1);
         if len == 0 {
             return;
         }

@@ -13,6 +13,7 @@ use serde::de::Deserialize;
 
 use super::body::Chunk;
 use super::core::{Core, Phase, TEXT};
+use super::on_head::OnHead;
 use super::reply::{BodyFilter, Reply, Stream};
 use super::upgrade::{Raw, Upgrade};
 use crate::base::counters::Stats;
@@ -131,7 +132,7 @@ impl<S> Ctx<S> {
     /// }
     /// ```
     pub async fn next_chunk(&self) -> Result<Option<Chunk<'_>>> {
-        self.core.read_chunk(self.core.local.limits.stream_bytes_max).await
+        self.core.read_chunk(self.core.body_limit(self.core.local.limits.stream_bytes_max)).await
     }
 
     /// The client's address; none in memory, or once it is gone.
@@ -301,7 +302,7 @@ impl<S> Ctx<S> {
 
     /// Runs `f` once, just before the head of the answer leaves, streamed or not.
     pub fn on_head(&self, f: impl FnOnce(&ReplyHead<'_>) + 'static) {
-        self.core.on_head.borrow_mut().push(Box::new(f));
+        self.core.on_head.borrow_mut().push(OnHead::Once(Box::new(f)));
     }
 
     /// Plain text.

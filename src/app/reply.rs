@@ -3,12 +3,14 @@
 use std::future::poll_fn;
 use std::marker::PhantomData;
 
+use super::conn::yield_now;
 use super::core::{Core, Phase};
 use super::ctx::ReplyHead;
 use crate::error::{Error, Result};
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::Method;
 use crate::http::trailer;
+use crate::limits::FILTER_SLICE_BYTES;
 
 /// Says that the context holds an answer. It has no size, and does not leave its thread.
 #[must_use = "a handler returns its reply"]
@@ -57,7 +59,18 @@ impl<'a> Stream<'a> {
     /// Sends bytes, after waiting while more than 64 KiB are unsent.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         self.ready().await?;
-        self.push(bytes.as_ref());
+        let bytes = bytes.as_ref();
+        if self.core.filter.borrow().is_none() {
+            self.push(bytes);
+            return Ok(());
+        }
+        // A filter may be slow: the others on this shard have their turn between two slices.
+        for (at, slice) in bytes.chunks(FILTER_SLICE_BYTES).enumerate() {
+            if at > 0 {
+                yield_now().await;
+            }
+            self.push(slice);
+        }
         Ok(())
     }
 
@@ -76,21 +89,19 @@ impl<'a> Stream<'a> {
         if self.silent || bytes.is_empty() {
             return;
         }
-        match &mut *self.core.filter.borrow_mut() {
-            None => self.put(bytes),
-            Some(filter) => {
-                let mut out = self.core.local.spares.take();
-                filter.write(bytes, &mut out);
-                self.put(&out);
-                self.core.local.spares.give(out);
-            }
-        }
+        let mut filter = self.core.filter.borrow_mut();
+        let Some(filter) = &mut *filter else { return self.put(bytes) };
+        let mut out = self.core.local.spares.take();
+        filter.write(bytes, &mut out);
+        self.put(&out);
+        self.core.local.spares.give(out);
     }
 
     fn put(&self, bytes: &[u8]) {
         if bytes.is_empty() {
             return; // an empty chunk would end the body
         }
+        self.core.streamed_bytes.set(self.core.streamed_bytes.get() + bytes.len() as u64);
         self.core.wire().write(|out| match self.chunked {
             true => encode::chunk(out, bytes),
             false => out.extend_from_slice(bytes),
@@ -157,7 +168,7 @@ pub(crate) fn write_head(core: &Core, length: Length) {
 pub(crate) fn run_on_head(core: &Core) {
     // Each runs unborrowed: it may add others.
     while let Some(f) = core.on_head.borrow_mut().pop() {
-        f(&ReplyHead(core));
+        f.run(&ReplyHead(core));
     }
 }
 

@@ -1,0 +1,214 @@
+//! Cross-origin requests of browsers (the Fetch standard, section 3.3).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::handler::Middleware;
+use crate::app::next::Next;
+use crate::app::on_head::KeptOnHead;
+use crate::error::{Error, Result};
+use crate::http::encode::field_is_clean;
+
+/// Which pages of other origins may read what this application answers.
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::middleware::{Cors, cors};
+/// use soloist::prelude::*;
+///
+/// async fn app(_: Shard) -> Result<App<()>> {
+///     let pages = Cors::new()
+///         .origins(&["https://example.com", "https://admin.example.com"])
+///         .methods(&["GET", "POST", "DELETE"])
+///         .headers(&["content-type", "authorization"])
+///         .credentials(true)
+///         .max_age(Duration::from_secs(600));
+///     Ok(App::new(()).wrap(cors(pages)?))
+/// }
+/// # soloist::testing::TestClient::run(app, async |_| ());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cors {
+    origins: Vec<String>,
+    methods: Vec<String>,
+    headers: Vec<String>,
+    expose: Vec<String>,
+    credentials: bool,
+    max_age: Option<Duration>,
+}
+
+impl Default for Cors {
+    fn default() -> Cors {
+        Cors::new()
+    }
+}
+
+impl Cors {
+    /// No origin; GET, HEAD and POST; no fields but those that every page may send.
+    pub fn new() -> Cors {
+        Cors {
+            origins: Vec::new(),
+            methods: texts(&["GET", "HEAD", "POST"]),
+            headers: Vec::new(),
+            expose: Vec::new(),
+            credentials: false,
+            max_age: None,
+        }
+    }
+
+    /// Origins such as `https://example.com`, or `*` alone for all of them.
+    pub fn origins(mut self, origins: &[&str]) -> Self {
+        self.origins = texts(origins);
+        self
+    }
+
+    /// Methods that they may use, or `*` alone.
+    pub fn methods(mut self, methods: &[&str]) -> Self {
+        self.methods = texts(methods);
+        self
+    }
+
+    /// Request fields that they may set, or `*` alone (which never covers `authorization`).
+    pub fn headers(mut self, names: &[&str]) -> Self {
+        self.headers = texts(names);
+        self
+    }
+
+    /// Fields of an answer that they may read, or `*` alone.
+    pub fn expose(mut self, names: &[&str]) -> Self {
+        self.expose = texts(names);
+        self
+    }
+
+    /// Whether they may send cookies and passwords. Then nothing can be `*`.
+    pub fn credentials(mut self, allowed: bool) -> Self {
+        self.credentials = allowed;
+        self
+    }
+
+    /// How long a browser may remember the answer to a preflight; 5 s if it is not said.
+    pub fn max_age(mut self, length: Duration) -> Self {
+        self.max_age = Some(length);
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        let fail = |why: String| Err(Error::new(500, format!("cors: {why}")));
+        if self.origins.is_empty() {
+            return fail(
+                "no origins: say origins(&[\"https://example.com\"]) or leave it out".into(),
+            );
+        }
+        let lists = [
+            ("origins", &self.origins),
+            ("methods", &self.methods),
+            ("headers", &self.headers),
+            ("expose", &self.expose),
+        ];
+        for (name, list) in lists {
+            let any = list.iter().any(|it| it == "*");
+            if any && self.credentials {
+                return fail(format!(
+                    "{name}: \"*\" cannot stand beside credentials(true), browsers refuse it: \
+                     name each one"
+                ));
+            }
+            if any && list.len() > 1 {
+                return fail(format!("{name}: \"*\" stands alone or not at all"));
+            }
+            // The name is checked as a token, the text as a value.
+            let bad = |it: &&String| name != "origins" && !field_is_clean(it, it);
+            if let Some(bad) = list.iter().find(bad) {
+                return fail(format!("{name}: {bad:?} is no name"));
+            }
+        }
+        match self.origins.iter().find(|it| *it != "*" && !is_origin(it)) {
+            Some(bad) => fail(format!(
+                "origins: {bad:?} is none: scheme://host or scheme://host:port in lower case, \
+                 without a path or a slash at the end"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Answers preflights, and tells browsers which origins may read the answers: errors and streams
+/// too. A preflight of another origin is 403; any other request of it is served as usual, without
+/// the fields, because a client that is no browser could ask it anyway.
+///
+/// `Vary: Origin` is set on every answer unless all origins are allowed. An error says what is
+/// wrong with the settings, such as `*` beside credentials.
+pub fn cors<S: 'static>(cors: Cors) -> Result<impl Middleware<S>> {
+    cors.check()?;
+    let methods = cors.methods.join(", ");
+    let headers = cors.headers.join(", ");
+    let max_age = cors.max_age.map(|it| it.as_secs().to_string());
+    let cors = Rc::new(cors);
+    let on_head: KeptOnHead = Rc::new({
+        let (cors, expose) = (cors.clone(), cors.expose.join(", "));
+        move |head: &ReplyHead<'_>| cors.decorate(head, &expose)
+    });
+    Ok(async move |cx: &Ctx<S>, next: Next<'_>| {
+        cx.on_head_kept(&on_head);
+        let asks = |name| cx.core.only_request_field(name);
+        if cx.method() != "OPTIONS" || asks("access-control-request-method").is_none() {
+            return next.run().await;
+        }
+        let Some(origin) = asks("origin") else { return next.run().await };
+        if !cors.allows(origin) {
+            return Err(Error::new(403, "cors: this origin is not allowed"));
+        }
+        cx.set_header("access-control-allow-methods", &methods);
+        if !headers.is_empty() {
+            cx.set_header("access-control-allow-headers", &headers);
+        }
+        if let Some(max_age) = &max_age {
+            cx.set_header("access-control-max-age", max_age);
+        }
+        cx.status(204).empty()
+    })
+}
+
+impl Cors {
+    fn allows(&self, origin: &str) -> bool {
+        self.is_open() || self.origins.iter().any(|it| it == origin)
+    }
+
+    fn is_open(&self) -> bool {
+        self.origins[0] == "*"
+    }
+
+    fn decorate(&self, head: &ReplyHead<'_>, expose: &str) {
+        if self.is_open() {
+            head.set_header("access-control-allow-origin", "*");
+        } else {
+            head.0.add_vary("Origin");
+            let origin = head.0.only_request_field("origin");
+            let Some(origin) = origin.filter(|it| self.allows(it)) else { return };
+            head.set_header("access-control-allow-origin", origin);
+        }
+        if self.credentials {
+            head.set_header("access-control-allow-credentials", "true");
+        }
+        if !expose.is_empty() {
+            head.set_header("access-control-expose-headers", expose);
+        }
+    }
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|it| (*it).to_owned()).collect()
+}
+
+/// A serialised origin as browsers send it (RFC 6454 section 6.2). `null` is none: any page can
+/// have it, in a sandboxed frame.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let is_scheme = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+    let is_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
+    !scheme.is_empty()
+        && scheme.bytes().all(is_scheme)
+        && !host.is_empty()
+        && host.bytes().all(is_host)
+}
