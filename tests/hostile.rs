@@ -289,3 +289,24 @@ fn a_drain_answers_what_it_has_received() {
     running.join().expect("a clean end");
     assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
 }
+
+/// A stream waits for what it has sent, a large body for its head: neither for the next tick.
+#[test]
+fn a_writer_goes_on_as_soon_as_its_bytes_are_sent() {
+    let server = TestServer::start(1, app);
+    let start = std::time::Instant::now();
+    for path in ["/big", "/bytes/3000000"] {
+        let mut socket = TcpStream::connect(server.addr()).expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("a request");
+        let mut left = if path == "/big" { 100_000_000 } else { 3_000_000 };
+        let mut bytes = vec![0; 1 << 20];
+        while left > 0 {
+            let count = socket.read(&mut bytes).expect("bytes");
+            assert!(count > 0, "cut short");
+            left -= count.min(left);
+        }
+    }
+    // By ticks of 5 ms for 64 KiB it takes 7.6 s.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}

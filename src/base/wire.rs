@@ -285,6 +285,15 @@ impl Wire {
         }
     }
 
+    /// Whether something goes on when what is being sent now is sent.
+    #[inline]
+    pub(crate) fn is_followed(&self) -> bool {
+        let writer = self.writer.take();
+        let waits = writer.is_some();
+        self.writer.set(writer);
+        waits || self.has_output() || self.close.get() != Close::Open
+    }
+
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
         self.queued_bytes.get() > 0 || peek(&self.outbox, |out| !out.is_empty())

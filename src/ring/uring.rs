@@ -126,6 +126,20 @@ impl Ring {
         key as u32
     }
 
+    /// The same with a completion: something waits for it, so it must end a wait of `enter`.
+    pub(crate) fn send_followed(
+        &mut self,
+        fd: RawFd,
+        token: Token,
+        bytes: Vec<u8>,
+        now_ms: u64,
+    ) -> u32 {
+        let way = Way::Waiting;
+        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
+        self.submit_send(key);
+        key as u32
+    }
+
     /// Sends the last bytes of a connection, held back so that the FIN leaves with them: the
     /// descriptor is to be closed behind it, in the same turn.
     pub(crate) fn send_last(

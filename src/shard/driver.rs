@@ -275,7 +275,10 @@ impl<G: Guest> Driver<G> {
                 conn.send = Some(self.ring.send_last(conn.fd, token, bytes, now_ms));
                 return self.leave(slot);
             }
-            conn.send = Some(self.ring.send(conn.fd, token, bytes, now_ms));
+            conn.send = Some(match wire.is_followed() {
+                true => self.ring.send_followed(conn.fd, token, bytes, now_ms),
+                false => self.ring.send(conn.fd, token, bytes, now_ms),
+            });
         }
         match wire.closing() {
             Close::Open => {}
