@@ -31,7 +31,7 @@ pub(crate) struct Core {
     pub(crate) params: Params,
     pub(crate) route: Option<Rc<RouteInfo>>,
     /// The value of Allow, for a 405 or the answer to OPTIONS.
-    pub(crate) allow: Option<String>,
+    pub(crate) allow: Option<Box<str>>,
     pub(crate) wire: Option<Rc<Wire>>,
     pub(crate) received_ns: u64,
     pub(crate) date: Cell<[u8; 29]>,

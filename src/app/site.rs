@@ -139,7 +139,7 @@ impl<S: 'static> Serve for Shared<S> {
                     return Target::Route { table: at as u32, id: route.value.info.id };
                 }
                 Found::WrongMethod(allow) | Found::Options(allow) => {
-                    core.allow.get_or_insert(allow);
+                    core.allow.get_or_insert(allow.into());
                 }
                 Found::None => {}
             }
