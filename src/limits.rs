@@ -28,7 +28,8 @@ pub struct Limits {
     pub body_stall_ms_max: u64,
     /// Between requests, and before the first one; longer: closed. Default 75 s.
     pub idle_ms_max: u64,
-    /// A send that moves no byte for so long closes its connection. Default 30 s.
+    /// A send that moves no byte for so long closes its connection, and so do bytes that the kernel
+    /// holds for a peer which takes none, 2 s later (TCP_USER_TIMEOUT). Default 30 s.
     pub write_stall_ms_max: u64,
     /// A handler that has not begun its answer by then gets 503; 0 is no deadline. Default 0.
     pub request_ms_max: u64,
@@ -163,6 +164,8 @@ pub(crate) const GLOMMIO_MS_MAX: u64 = 1_000;
 pub(crate) const PARK_MS_MAX: u64 = 100;
 /// How long accepting pauses when the process is out of file descriptors.
 pub(crate) const ACCEPT_PAUSE_MS: u64 = 100;
+/// How much later than a shard the kernel gives a stalled peer up.
+pub(crate) const KERNEL_LATER_MS: u64 = 2_000;
 /// Not yet accepted connections of one listener (the kernel caps it with somaxconn).
 pub(crate) const BACKLOG_MAX: i32 = 4_096;
 

@@ -209,7 +209,12 @@ impl Server {
         if let Some(error) = failure(&reports, count) {
             return Err(running.give_up(error));
         }
-        match running.listen(&addrs, count, self.congestion.as_deref()) {
+        match running.listen(
+            &addrs,
+            count,
+            self.congestion.as_deref(),
+            self.limits.write_stall_ms_max,
+        ) {
             Ok(()) => Ok(running),
             Err(error) => Err(running.give_up(error)),
         }
@@ -275,13 +280,14 @@ impl Running {
         addrs: &[SocketAddr],
         count: usize,
         congestion: Option<&str>,
+        stall_ms_max: u64,
     ) -> Result<()> {
         let mut sets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
         for addr in addrs {
             let mut addr = *addr;
             for set in &mut sets {
                 let failed = |error| start_error(format!("{addr}: {error}"));
-                let listener = socket::listen(addr, congestion).map_err(failed)?;
+                let listener = socket::listen(addr, congestion, stall_ms_max).map_err(failed)?;
                 addr = listener.local_addr()?; // port 0: the others share the first one's
                 set.push(listener);
             }

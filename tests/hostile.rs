@@ -248,6 +248,23 @@ fn the_last_answer_is_whole_whatever_its_size_and_whatever_follows() {
     wait_for(&server.into_running(), "connections_open", 0);
 }
 
+/// What the kernel holds for a closed connection is no connection of ours any more.
+#[test]
+fn a_deaf_client_is_given_up_after_its_connection_too() {
+    let limits = Limits { write_stall_ms_max: 300, ..Limits::default() };
+    let server = Server::bind("127.0.0.1:0").unpinned(1).limits(limits);
+    let server = TestServer::start_with(server, app);
+    let mut socket = TcpStream::connect(server.addr()).expect("a connection");
+    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * 1024);
+    let request = b"GET /bytes/1000000 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    socket.write_all(request).expect("a request");
+    wait_for(&server.into_running(), "connections_open", 0);
+    std::thread::sleep(Duration::from_secs(3)); // the kernel's own bound: 2.3 s
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(10)));
+    let ended = socket.read_to_end(&mut Vec::new());
+    assert!(ended.is_err(), "the rest was kept for it: {ended:?}");
+}
+
 #[test]
 fn a_second_instance_is_refused() {
     let server = TestServer::start(1, app);

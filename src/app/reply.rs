@@ -167,7 +167,8 @@ pub(crate) fn write_head(core: &Core, length: Length) {
 #[inline]
 pub(crate) fn run_on_head(core: &Core) {
     // Each runs unborrowed: it may add others.
-    while let Some(f) = core.on_head.borrow_mut().pop() {
+    let next = || core.on_head.borrow_mut().pop();
+    while let Some(f) = next() {
         f.run(&ReplyHead(core));
     }
 }

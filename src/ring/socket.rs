@@ -4,18 +4,27 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::limits::BACKLOG_MAX;
+use crate::limits::{BACKLOG_MAX, KERNEL_LATER_MS};
 
 /// A listener that shares its port with those of the other shards. Accepted sockets inherit
-/// NODELAY and the congestion control.
-pub(crate) fn listen(addr: SocketAddr, congestion: Option<&str>) -> io::Result<TcpListener> {
+/// NODELAY, the congestion control, and the time after which the kernel gives up on bytes that it
+/// has taken and the peer does not: with no descriptor left, nobody else would.
+pub(crate) fn listen(
+    addr: SocketAddr,
+    congestion: Option<&str>,
+    stall_ms_max: u64,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
+    // Later than the driver, which counts what it ends.
+    let stall_ms = stall_ms_max.saturating_add(KERNEL_LATER_MS).min(i32::MAX as u64);
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(stall_ms)))?;
     if let Some(name) = congestion {
         socket.set_tcp_congestion(name.as_bytes())?;
     }
@@ -179,7 +188,7 @@ mod tests {
     }
 
     fn listener() -> TcpListener {
-        listen("127.0.0.1:0".parse().expect("an address"), None).expect("a listener")
+        listen("127.0.0.1:0".parse().expect("an address"), None, 1_000).expect("a listener")
     }
 
     #[test]

@@ -117,13 +117,11 @@ impl Ring {
     /// [`settled`](Ring::settled).
     #[inline]
     pub(crate) fn send(&mut self, fd: RawFd, token: Token, bytes: Vec<u8>, now_ms: u64) -> u32 {
-        let way = Way::Fresh { turn: self.turn };
-        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
-        self.submit_send(key);
+        let key = self.start_send(fd, token, bytes, now_ms, Way::Fresh { turn: self.turn });
         // A full queue was handed over first: then it is the next turn that issues this one.
-        self.sends[key].way = Way::Fresh { turn: self.turn };
-        self.fresh.push(Issued { send: key as u32, turn: self.turn });
-        key as u32
+        self.sends[key as usize].way = Way::Fresh { turn: self.turn };
+        self.fresh.push(Issued { send: key, turn: self.turn });
+        key
     }
 
     /// The same with a completion: something waits for it, so it must end a wait of `enter`.
@@ -134,10 +132,7 @@ impl Ring {
         bytes: Vec<u8>,
         now_ms: u64,
     ) -> u32 {
-        let way = Way::Waiting;
-        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
-        self.submit_send(key);
-        key as u32
+        self.start_send(fd, token, bytes, now_ms, Way::Waiting)
     }
 
     /// Sends the last bytes of a connection, held back so that the FIN leaves with them: the
@@ -149,10 +144,7 @@ impl Ring {
         bytes: Vec<u8>,
         now_ms: u64,
     ) -> u32 {
-        let way = Way::Last;
-        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
-        self.submit_send(key);
-        key as u32
+        self.start_send(fd, token, bytes, now_ms, Way::Last)
     }
 
     /// Readiness of a descriptor, until it ends.
@@ -345,6 +337,20 @@ impl Ring {
     /// Completions from now on do not.
     pub(crate) fn detach_eventfd(&self) -> io::Result<()> {
         self.ring.submitter().unregister_eventfd()
+    }
+
+    #[inline]
+    fn start_send(
+        &mut self,
+        fd: RawFd,
+        token: Token,
+        bytes: Vec<u8>,
+        now_ms: u64,
+        way: Way,
+    ) -> u32 {
+        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
+        self.submit_send(key);
+        key as u32
     }
 
     #[inline]
