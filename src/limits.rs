@@ -100,6 +100,8 @@ pub(crate) const FIELDS_CEILING: usize = 128;
 pub(crate) const INBOX_BYTES_MAX: usize = 64 * 1024;
 /// Unsent bytes above which `write` waits and no further pipelined request starts.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+/// A streamed write from this size on takes a buffer of `OUTBOX_BYTES_MAX` at once.
+pub(crate) const LARGE_WRITE_BYTES: usize = 4 * 1024;
 /// An unread body is drained up to here so that the connection may go on.
 pub(crate) const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 /// How long a closing connection waits for the peer's FIN (RFC 9112 section 9.6).

@@ -105,7 +105,7 @@ impl Events<'_> {
         if self.out.silent {
             return Err(Error::new(400, "nobody listens: this answer has a head alone"));
         }
-        self.out.ready().await?;
+        self.out.ready(0).await?;
         let spares = &self.out.core.local.spares;
         let mut bytes = spares.take();
         let written = event.write(&mut bytes);

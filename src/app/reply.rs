@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::Method;
 use crate::http::trailer;
-use crate::limits::FILTER_SLICE_BYTES;
+use crate::limits::{FILTER_SLICE_BYTES, LARGE_WRITE_BYTES, OUTBOX_BYTES_MAX};
 
 /// Says that the context holds an answer. It has no size, and does not leave its thread.
 #[must_use = "a handler returns its reply"]
@@ -56,10 +56,10 @@ impl<'a> Stream<'a> {
         Ok(Stream { core, chunked, silent, trailers: Vec::new() })
     }
 
-    /// Sends bytes, after waiting while more than 64 KiB are unsent.
+    /// Sends bytes, after waiting until at most 64 KiB are unsent with them, or nothing is.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        self.ready().await?;
         let bytes = bytes.as_ref();
+        self.ready(bytes.len()).await?;
         if self.core.filter.borrow().is_none() {
             self.push(bytes);
             return Ok(());
@@ -74,10 +74,11 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Waits while more than 64 KiB are unsent.
-    pub(super) async fn ready(&self) -> Result<()> {
+    /// Waits until there is room for so many bytes.
+    pub(super) async fn ready(&self, bytes: usize) -> Result<()> {
         let wire = self.core.wire();
-        poll_fn(|cx| wire.poll_writable(cx)).await;
+        let unsent_max = OUTBOX_BYTES_MAX.saturating_sub(bytes + encode::CHUNK_BYTES_MORE);
+        poll_fn(|cx| wire.poll_unsent(cx, unsent_max)).await;
         if wire.is_dead() {
             return Err(Error::from("the client is gone"));
         }
@@ -102,9 +103,15 @@ impl<'a> Stream<'a> {
             return; // an empty chunk would end the body
         }
         self.core.streamed_bytes.set(self.core.streamed_bytes.get() + bytes.len() as u64);
-        self.core.wire().write(|out| match self.chunked {
-            true => encode::chunk(out, bytes),
-            false => out.extend_from_slice(bytes),
+        self.core.wire().write(|out| {
+            // As large as may be unsent: one that grew step by step would pass what is kept.
+            if bytes.len() >= LARGE_WRITE_BYTES && out.len() < OUTBOX_BYTES_MAX {
+                out.reserve_exact(OUTBOX_BYTES_MAX - out.len());
+            }
+            match self.chunked {
+                true => encode::chunk(out, bytes),
+                false => out.extend_from_slice(bytes),
+            }
         });
     }
 

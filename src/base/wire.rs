@@ -188,6 +188,7 @@ impl Wire {
             return Poll::Ready(());
         }
         self.writer.set(Some(cx.waker().clone()));
+        self.mark(); // the driver must not sleep on the send that is waited for
         Poll::Pending
     }
 
@@ -288,9 +289,9 @@ impl Wire {
     /// Whether something goes on when what is being sent now is sent.
     #[inline]
     pub(crate) fn is_followed(&self) -> bool {
-        let writer = self.writer.take();
-        let waits = writer.is_some();
-        self.writer.set(writer);
+        let waiting = self.writer.take();
+        let waits = waiting.is_some();
+        self.writer.set(waiting);
         waits || self.has_output() || self.close.get() != Close::Open
     }
 

@@ -78,12 +78,15 @@ pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if data.is_empty() {
         return;
     }
-    out.reserve(data.len() + 20);
+    out.reserve(data.len() + CHUNK_BYTES_MORE);
     hexadecimal(out, data.len() as u64);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }
+
+/// What a chunk takes beside its data: a size of 16 digits, twice CRLF.
+pub(crate) const CHUNK_BYTES_MORE: usize = 20;
 
 /// Appends an interim answer (RFC 9110 section 15.2). `fields` are whole lines, CRLF included.
 pub(crate) fn interim(out: &mut Vec<u8>, status: u16, fields: &[u8]) {

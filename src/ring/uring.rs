@@ -124,15 +124,9 @@ impl Ring {
         key
     }
 
-    /// The same with a completion: something waits for it, so it must end a wait of `enter`.
-    pub(crate) fn send_followed(
-        &mut self,
-        fd: RawFd,
-        token: Token,
-        bytes: Vec<u8>,
-        now_ms: u64,
-    ) -> u32 {
-        self.start_send(fd, token, bytes, now_ms, Way::Waiting)
+    /// Whether a send may end without a completion: a waiting `enter` would not hear of it.
+    pub(crate) fn is_silent(&self, send: u32) -> bool {
+        self.sends.get(send as usize).is_some_and(|it| matches!(it.way, Way::Fresh { .. }))
     }
 
     /// Sends the last bytes of a connection, held back so that the FIN leaves with them: the

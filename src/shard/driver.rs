@@ -57,6 +57,9 @@ pub(crate) struct Driver<G> {
     ticked: bool,
     /// Completions since the last tick, the clockwork's own not counted.
     busy: u64,
+    /// Something goes on with the end of a send that has no completion: the next enter must not
+    /// wait.
+    hurry: bool,
     swept_ms: u64,
     /// When glommio is to have its next turn.
     glommio_ms: u64,
@@ -82,6 +85,7 @@ impl<G: Guest> Driver<G> {
             deadline_ms: None,
             ticked: false,
             busy: 0,
+            hurry: false,
             swept_ms: 0,
             glommio_ms: 0,
             drain: None,
@@ -109,7 +113,7 @@ impl<G: Guest> Driver<G> {
             if let Some(fd) = self.local.watch.take_wanted() {
                 self.ring.watch(fd);
             }
-            let idle = !more && self.local.tasks.ready_len() == 0;
+            let idle = !more && !mem::take(&mut self.hurry) && self.local.tasks.ready_len() == 0;
             let wait = idle && self.inbox.fall_asleep();
             if wait {
                 self.set_deadline();
@@ -275,10 +279,13 @@ impl<G: Guest> Driver<G> {
                 conn.send = Some(self.ring.send_last(conn.fd, token, bytes, now_ms));
                 return self.leave(slot);
             }
-            conn.send = Some(match wire.is_followed() {
-                true => self.ring.send_followed(conn.fd, token, bytes, now_ms),
-                false => self.ring.send(conn.fd, token, bytes, now_ms),
-            });
+            conn.send = Some(self.ring.send(conn.fd, token, bytes, now_ms));
+        }
+        if let Some(send) = conn.send
+            && wire.is_followed()
+            && self.ring.is_silent(send)
+        {
+            self.hurry = true;
         }
         match wire.closing() {
             Close::Open => {}
