@@ -83,11 +83,14 @@ impl Reading {
     pub(crate) fn reset(&mut self, spares: &Spares) {
         self.taken.set(0);
         self.raw_at.set(0);
-        spares.give(self.raw.take());
         self.ended.set(false);
         self.broken.set(false);
         self.continued.set(false);
-        spares.give(self.gathered.take());
+        for bytes in [self.raw.get_mut(), self.gathered.get_mut()] {
+            if bytes.capacity() > 0 {
+                spares.give(std::mem::take(bytes));
+            }
+        }
     }
 
     #[inline]
@@ -115,10 +118,10 @@ impl Reading {
     }
 
     /// Bytes of the next request that came with the late part of this body.
+    #[inline]
     pub(crate) fn take_rest(&self) -> Option<Vec<u8>> {
-        let raw = self.raw.take();
-        let rest = raw[self.raw_at.replace(0)..].to_vec();
-        (!rest.is_empty()).then_some(rest)
+        let (raw, at) = (self.raw.take(), self.raw_at.replace(0));
+        if at == raw.len() { None } else { Some(raw[at..].to_vec()) }
     }
 }
 

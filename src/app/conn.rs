@@ -181,6 +181,7 @@ impl Conn {
                 }
             }
             it.received_ns = local.clock.now_ns();
+            it.clean = false;
             in_turn += 1;
             local.counters.add(Count::Requests, 1);
             local.counters.add(Count::Active, 1);
@@ -228,7 +229,6 @@ impl Conn {
         let Some(it) = Rc::get_mut(core) else { return Served::Close(Close::Abort) };
         let (head_bytes, body) = (it.head.len, it.head.body);
         it.reading.begin(head_bytes, body);
-        it.date.set(self.site.date());
         it.close.set(!it.head.keep_alive);
         let target = self.site.serve.route(it);
         if it.route.as_ref().is_some_and(|route| route.long_arena_bytes.get() > 0) {
@@ -347,7 +347,7 @@ impl Conn {
             fields.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
             fields.extend_from_slice(protocol.as_bytes());
             fields.extend_from_slice(b"\r\n");
-            let date = core.date.get();
+            let date = core.date();
             self.wire.write(|out| {
                 encode::answer_head(out, 101, "", fields, Length::None, Persist::Default, &date);
             });

@@ -13,6 +13,7 @@ use super::upgrade::Upgrade;
 use crate::base::arena::Arena;
 use crate::base::wire::Wire;
 use crate::error::Error;
+use crate::http::date::{DATE_BYTES, DateCache};
 use crate::http::head::Head;
 use crate::limits::{ARENA_BYTES_FIRST, ARENA_BYTES_KEEP_MAX, BUFFER_BYTES_KEEP_MAX};
 use crate::shard::Local;
@@ -34,7 +35,7 @@ pub(crate) struct Core {
     pub(crate) allow: Option<Box<str>>,
     pub(crate) wire: Option<Rc<Wire>>,
     pub(crate) received_ns: u64,
-    pub(crate) date: Cell<[u8; 29]>,
+    pub(crate) dates: Rc<DateCache>,
     pub(crate) reading: Reading,
     /// A body that did not come with its head.
     pub(crate) late_body: OnceCell<Vec<u8>>,
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) upgrade: Cell<Option<Upgrade>>,
     /// Made to measure for one long-lived answer: not kept for others.
     pub(crate) lean: bool,
+    /// Nothing is left of an earlier request.
+    pub(crate) clean: bool,
 }
 
 /// How far an answer has come.
@@ -87,11 +90,16 @@ pub(crate) struct RouteInfo {
 }
 
 impl Core {
-    pub(crate) fn new(local: Rc<Local>, urls: Rc<Urls>) -> Core {
-        Core::with_arena(local, urls, ARENA_BYTES_FIRST)
+    pub(crate) fn new(local: Rc<Local>, urls: Rc<Urls>, dates: Rc<DateCache>) -> Core {
+        Core::with_arena(local, urls, dates, ARENA_BYTES_FIRST)
     }
 
-    pub(super) fn with_arena(local: Rc<Local>, urls: Rc<Urls>, arena_bytes: usize) -> Core {
+    pub(super) fn with_arena(
+        local: Rc<Local>,
+        urls: Rc<Urls>,
+        dates: Rc<DateCache>,
+        arena_bytes: usize,
+    ) -> Core {
         Core {
             local,
             urls,
@@ -104,7 +112,7 @@ impl Core {
             allow: None,
             wire: None,
             received_ns: 0,
-            date: Cell::new([b' '; 29]),
+            dates,
             reading: Reading::default(),
             late_body: OnceCell::new(),
             body_bytes_max: Cell::new(None),
@@ -121,6 +129,7 @@ impl Core {
             streamed_bytes: Cell::new(0),
             upgrade: Cell::new(None),
             lean: false,
+            clean: true,
         }
     }
 
@@ -128,6 +137,12 @@ impl Core {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf[self.base..]
+    }
+
+    /// The Date field's value as of this turn.
+    #[inline]
+    pub(crate) fn date(&self) -> [u8; DATE_BYTES] {
+        self.dates.at(self.local.clock.unix_secs())
     }
 
     /// Whether the request is all that was received.
@@ -225,6 +240,10 @@ impl Core {
     /// Ready for the next request of the connection; buffers and arena stay.
     #[inline]
     pub(crate) fn reset(&mut self) {
+        if self.clean {
+            return;
+        }
+        self.clean = true;
         self.local
             .counters
             .raise(crate::base::counters::Count::ArenaBytes, self.arena.bytes_held() as u64);

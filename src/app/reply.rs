@@ -162,7 +162,7 @@ pub(crate) fn write_head(core: &Core, length: Length) {
         (false, _) => Persist::Default,
     };
     let length = if is_bodiless(core.status.get()) { Length::None } else { length };
-    let date = core.date.get();
+    let date = core.date();
     core.with_fields(|fields| {
         core.wire().write(|out| {
             let mime = core.mime.get();

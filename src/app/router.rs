@@ -123,7 +123,7 @@ impl<T> Router<T> {
                 _ => node = self.static_child(node, segment),
             }
         }
-        let method_id = self.method(method).unwrap_or(self.methods.len() as u32);
+        let method_id = self.method(method.as_bytes()).unwrap_or(self.methods.len() as u32);
         let node = &mut self.nodes[node as usize];
         let ends = if takes_rest { &mut node.rest } else { &mut node.leaf };
         if let Some(end) = ends.iter().find(|end| end.method == method_id) {
@@ -148,15 +148,16 @@ impl<T> Router<T> {
     #[inline]
     pub(crate) fn find<'r>(
         &'r self,
-        method: &str,
-        path: &str,
+        method: impl AsRef<[u8]>,
+        path: impl AsRef<[u8]>,
         params: &mut Params,
     ) -> Found<'r, T> {
+        let (method, path) = (method.as_ref(), path.as_ref());
         if let Some(route) = self.best(method, path, params) {
             return Found::Route(route);
         }
-        if method == "HEAD"
-            && let Some(route) = self.best("GET", path, params)
+        if method == b"HEAD"
+            && let Some(route) = self.best(b"GET", path, params)
         {
             return Found::Route(route);
         }
@@ -180,7 +181,7 @@ impl<T> Router<T> {
     }
 
     #[inline]
-    fn best(&self, method: &str, path: &str, params: &mut Params) -> Option<&Route<T>> {
+    fn best(&self, method: &[u8], path: &[u8], params: &mut Params) -> Option<&Route<T>> {
         let method = self.method(method)?;
         let route = self.walk(path, params, |ends| {
             ends.iter().find(|end| end.method == method).map(|end| end.route)
@@ -189,7 +190,7 @@ impl<T> Router<T> {
     }
 
     #[cold]
-    fn refuse(&self, method: &str, path: &str, params: &mut Params) -> Found<'_, T> {
+    fn refuse(&self, method: &[u8], path: &[u8], params: &mut Params) -> Found<'_, T> {
         let mut known: Vec<&str> = Vec::new();
         self.walk(path, params, |ends| {
             known.extend(ends.iter().map(|end| &*self.methods[end.method as usize]));
@@ -205,7 +206,7 @@ impl<T> Router<T> {
         known.sort_unstable();
         known.dedup();
         let allow = known.join(", ");
-        if method == "OPTIONS" { Found::Options(allow) } else { Found::WrongMethod(allow) }
+        if method == b"OPTIONS" { Found::Options(allow) } else { Found::WrongMethod(allow) }
     }
 
     /// Offers the ends of all patterns that fit, best first, until `take` takes one. The
@@ -213,12 +214,11 @@ impl<T> Router<T> {
     #[inline]
     fn walk(
         &self,
-        path: &str,
+        bytes: &[u8],
         params: &mut Params,
         mut take: impl FnMut(&[End]) -> Option<u32>,
     ) -> Option<u32> {
         params.len = 0;
-        let bytes = path.as_bytes();
         if bytes.first() != Some(&b'/') || bytes.len() > PATH_BYTES_MAX {
             return None;
         }
@@ -275,8 +275,8 @@ impl<T> Router<T> {
     }
 
     #[inline]
-    fn method(&self, method: &str) -> Option<u32> {
-        self.methods.iter().position(|known| **known == *method).map(|at| at as u32)
+    fn method(&self, method: &[u8]) -> Option<u32> {
+        self.methods.iter().position(|known| known.as_bytes() == method).map(|at| at as u32)
     }
 
     fn param_child(&mut self, parent: u32) -> u32 {
@@ -593,7 +593,7 @@ mod tests {
         ];
         for path in paths {
             let mut offers = 0;
-            let none = router.walk(&path, &mut Params::default(), |_| {
+            let none = router.walk(path.as_bytes(), &mut Params::default(), |_| {
                 offers += 1;
                 None
             });

@@ -26,7 +26,7 @@ pub(crate) struct Site {
     pub(crate) serve: Box<dyn Serve>,
     pub(crate) head_limits: HeadLimits,
     urls: Rc<Urls>,
-    date: RefCell<DateCache>,
+    dates: Rc<DateCache>,
     cores: RefCell<Vec<Rc<Core>>>,
 }
 
@@ -82,8 +82,8 @@ impl Site {
             head_bytes_max: local.limits.head_bytes_max,
             fields_max: local.limits.fields_max,
         };
-        let (date, cores, urls) = (RefCell::default(), RefCell::default(), serve.urls());
-        Site { local, serve, head_limits, urls, date, cores }
+        let (dates, cores, urls) = (Rc::default(), RefCell::default(), serve.urls());
+        Site { local, serve, head_limits, urls, dates, cores }
     }
 
     /// A core for a request that has arrived.
@@ -95,7 +95,7 @@ impl Site {
 
     #[cold]
     pub(crate) fn fresh_core(&self) -> Rc<Core> {
-        Rc::new(Core::new(self.local.clone(), self.urls.clone()))
+        Rc::new(Core::new(self.local.clone(), self.urls.clone(), self.dates.clone()))
     }
 
     /// Keeps a core, unless something the handler forgot still holds it.
@@ -107,15 +107,11 @@ impl Site {
         }
     }
 
-    #[inline]
-    pub(crate) fn date(&self) -> [u8; 29] {
-        *self.date.borrow_mut().at(self.local.clock.unix_secs())
-    }
-
     /// The whole answer to a request that is none.
     pub(crate) fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
         let mut out = Vec::new();
-        crate::http::encode::refusal(&mut out, refusal, &self.date());
+        let date = self.dates.at(self.local.clock.unix_secs());
+        crate::http::encode::refusal(&mut out, refusal, &date);
         out
     }
 }
@@ -124,8 +120,8 @@ impl<S: 'static> Serve for Shared<S> {
     #[inline]
     fn route(&self, core: &mut Core) -> Target {
         let bytes = &core.buf[core.base..];
-        let method = core.head.method_name.text(bytes);
-        let path = core.head.path.text(bytes);
+        let method = core.head.method_name.of(bytes);
+        let path = core.head.path.of(bytes);
         let params = &mut core.params;
         for (at, table) in self.tables.iter().enumerate() {
             // Most applications have one table: the host is not even looked at.

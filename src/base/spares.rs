@@ -17,8 +17,14 @@ impl Spares {
 
     /// Gives a buffer back; one that grew too large, or is one too many, is freed.
     #[inline]
-    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0 || buffer.capacity() > BUFFER_BYTES_KEEP_MAX {
+    pub(crate) fn give(&self, buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            self.keep(buffer);
+        }
+    }
+
+    fn keep(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > BUFFER_BYTES_KEEP_MAX {
             return;
         }
         let mut kept = self.0.borrow_mut();

@@ -1,5 +1,6 @@
 //! The Date field's value (RFC 9110 section 5.6.7), made once a second.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,24 +9,24 @@ use httpdate::HttpDate;
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(crate) const DATE_BYTES: usize = 29;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct DateCache {
-    unix_secs: u64,
-    text: [u8; DATE_BYTES],
+    unix_secs: Cell<u64>,
+    text: Cell<[u8; DATE_BYTES]>,
 }
 
 impl DateCache {
     pub(crate) fn new() -> DateCache {
-        DateCache { unix_secs: 0, text: text(0) }
+        DateCache { unix_secs: Cell::new(0), text: Cell::new(text(0)) }
     }
 
     /// The date of that second.
     #[inline]
-    pub(crate) fn at(&mut self, unix_secs: u64) -> &[u8; DATE_BYTES] {
-        if self.unix_secs != unix_secs {
-            *self = DateCache { unix_secs, text: text(unix_secs) };
+    pub(crate) fn at(&self, unix_secs: u64) -> [u8; DATE_BYTES] {
+        if self.unix_secs.replace(unix_secs) != unix_secs {
+            self.text.set(text(unix_secs));
         }
-        &self.text
+        self.text.get()
     }
 }
 
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn dates() {
-        let mut cache = DateCache::new();
+        let cache = DateCache::new();
         for (unix_secs, want) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -63,7 +64,7 @@ mod tests {
             (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
         ] {
-            assert_eq!(cache.at(unix_secs), want.as_bytes(), "{unix_secs}");
+            assert_eq!(&cache.at(unix_secs), want.as_bytes(), "{unix_secs}");
         }
     }
 }

@@ -40,37 +40,39 @@ pub(crate) fn answer_head(
 ) {
     // The fixed text takes at most 192 bytes: the longest status line 47, the rest 145.
     out.reserve(192 + mime.len() + fields.len());
+    // Each line brings the end of the one before it: half as many pieces.
     if status == 200 {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        out.extend_from_slice(b"HTTP/1.1 200 OK");
     } else {
         status_line(out, status);
     }
     if !mime.is_empty() {
-        out.extend_from_slice(b"content-type: ");
+        out.extend_from_slice(b"\r\ncontent-type: ");
         out.extend_from_slice(mime.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
     match length {
         Length::Known(len) => {
-            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(b"\r\ncontent-length: ");
             decimal(out, len);
-            out.extend_from_slice(b"\r\n");
         }
-        Length::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Length::Chunked => out.extend_from_slice(b"\r\ntransfer-encoding: chunked"),
         Length::Close | Length::None => {}
     }
-    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(b"\r\ndate: ");
     out.extend_from_slice(date);
     match persist {
-        _ if length == Length::Close => out.extend_from_slice(b"\r\nconnection: close\r\n"),
-        Persist::Default => out.extend_from_slice(b"\r\n"),
-        Persist::Close => out.extend_from_slice(b"\r\nconnection: close\r\n"),
-        Persist::KeepAlive => out.extend_from_slice(b"\r\nconnection: keep-alive\r\n"),
+        Persist::Close => out.extend_from_slice(b"\r\nconnection: close"),
+        _ if length == Length::Close => out.extend_from_slice(b"\r\nconnection: close"),
+        Persist::KeepAlive => out.extend_from_slice(b"\r\nconnection: keep-alive"),
+        Persist::Default => {}
     }
-    if !fields.is_empty() {
+    if fields.is_empty() {
+        out.extend_from_slice(b"\r\n\r\n");
+    } else {
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(fields);
+        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends one chunk. Nothing for no data: an empty chunk would end the body.
@@ -91,6 +93,7 @@ pub(crate) const CHUNK_BYTES_MORE: usize = 20;
 /// Appends an interim answer (RFC 9110 section 15.2). `fields` are whole lines, CRLF included.
 pub(crate) fn interim(out: &mut Vec<u8>, status: u16, fields: &[u8]) {
     status_line(out, status);
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(fields);
     out.extend_from_slice(b"\r\n");
 }
@@ -180,13 +183,13 @@ pub(crate) fn reason(status: u16) -> &'static str {
 }
 
 /// A status is three digits (RFC 9112 section 4): anything else becomes 500.
+/// Without its CRLF.
 fn status_line(out: &mut Vec<u8>, status: u16) {
     let status = if (100..=999).contains(&status) { status } else { 500 };
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 #[inline]

@@ -550,6 +550,11 @@ fn is_authority(authority: &[u8]) -> bool {
 fn is_port(rest: &[u8]) -> bool {
     match rest {
         [_] | [_, b':'] => true,
+        // Five digits at most, as nearly always, need no look at overflow.
+        [_, b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            let value = |sum: u32, digit: &u8| sum * 10 + u32::from(digit - b'0');
+            digits.iter().fold(0, value) <= u32::from(u16::MAX)
+        }
         [_, b':', digits @ ..] => decimal(digits).is_some_and(|port| port <= u64::from(u16::MAX)),
         _ => false,
     }

@@ -139,7 +139,7 @@ impl<S> fmt::Display for Combined<'_, S> {
             None => f.write_str("-")?,
         }
         // From `Sun, 06 Nov 1994 08:49:37 GMT`, which may be some seconds old for a long request.
-        let date = cx.core.date.get();
+        let date = cx.core.date();
         let part = |from, to| str::from_utf8(&date[from..to]).unwrap_or("-");
         let (day, month, year, time) = (part(5, 7), part(8, 11), part(12, 16), part(17, 25));
         write!(f, " - - [{day}/{month}/{year}:{time} +0000] \"{}", Escaped(line.method))?;
