@@ -79,6 +79,8 @@ struct Readme;
 /// So are the snippets of the book.
 #[cfg(doctest)]
 mod book {
+    #[doc = include_str!("../docs/src/first-service.md")]
+    struct FirstService;
     #[doc = include_str!("../docs/src/shards.md")]
     struct Shards;
     #[doc = include_str!("../docs/src/errors.md")]
