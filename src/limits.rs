@@ -98,8 +98,15 @@ pub(crate) const FIELDS_CEILING: usize = 128;
 
 /// Unread bytes after which a connection's receive pauses.
 pub(crate) const INBOX_BYTES_MAX: usize = 64 * 1024;
-/// Unsent bytes above which `write` waits and no further pipelined request starts.
-pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+/// Unsent bytes above which `write` waits and no further pipelined request starts: 64 KiB, and what
+/// frames them in chunks of 4 KiB or more.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024 + 512;
+/// The same for a stream whose client takes [`FAST_BYTES_A_MS`]: 256 KiB and their frames.
+pub(crate) const STREAM_BYTES_MAX: usize = 256 * 1024 + 2048;
+/// A fast client: so many bytes a millisecond since its request came (16 MB/s) ...
+pub(crate) const FAST_BYTES_A_MS: u64 = 16 * 1024;
+/// ... once so many are sent: the kernel's buffers may hold the first ones of a slow client.
+pub(crate) const FAST_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// A streamed write from this size on takes a buffer of `OUTBOX_BYTES_MAX` at once.
 pub(crate) const LARGE_WRITE_BYTES: usize = 4 * 1024;
 /// An unread body is drained up to here so that the connection may go on.
@@ -129,7 +136,7 @@ pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;
 /// An arena larger than this is given back when its request ends.
 pub(crate) const ARENA_BYTES_KEEP_MAX: usize = 64 * 1024;
 /// A buffer with a larger capacity is freed rather than kept.
-pub(crate) const BUFFER_BYTES_KEEP_MAX: usize = 64 * 1024;
+pub(crate) const BUFFER_BYTES_KEEP_MAX: usize = OUTBOX_BYTES_MAX;
 /// A whole body larger than this goes to the kernel in its own buffer, as a send behind that of its
 /// head; a smaller one is copied behind the head, into a buffer that is kept.
 pub(crate) const BODY_COPY_BYTES_MAX: usize = BUFFER_BYTES_KEEP_MAX;
@@ -139,6 +146,8 @@ pub(crate) const EVENTS_KEEP_ALIVE_MS: u64 = 15_000;
 pub(crate) const ROWS_BYTES_MAX: usize = 16 * 1024;
 /// Buffers and request cores that a shard keeps for reuse.
 pub(crate) const SPARES_MAX: usize = 128;
+/// Buffers of `STREAM_BYTES_MAX` that a shard keeps.
+pub(crate) const LARGE_SPARES_MAX: usize = 8;
 
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;

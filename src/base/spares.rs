@@ -2,17 +2,27 @@
 
 use std::cell::RefCell;
 
-use crate::limits::{BUFFER_BYTES_KEEP_MAX, SPARES_MAX};
+use crate::limits::{BUFFER_BYTES_KEEP_MAX, LARGE_SPARES_MAX, SPARES_MAX, STREAM_BYTES_MAX};
 
 /// Byte buffers for reuse. Idle connections hold none.
 #[derive(Default)]
-pub(crate) struct Spares(RefCell<Vec<Vec<u8>>>);
+pub(crate) struct Spares {
+    kept: RefCell<Vec<Vec<u8>>>,
+    /// Of `STREAM_BYTES_MAX`.
+    large: RefCell<Vec<Vec<u8>>>,
+}
 
 impl Spares {
     /// An empty buffer, with the capacity of its former life.
     #[inline]
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.kept.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// An empty buffer of `STREAM_BYTES_MAX`.
+    pub(crate) fn take_large(&self) -> Vec<u8> {
+        let kept = self.large.borrow_mut().pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(STREAM_BYTES_MAX))
     }
 
     /// Gives a buffer back; one that grew too large, or is one too many, is freed.
@@ -24,11 +34,13 @@ impl Spares {
     }
 
     fn keep(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > BUFFER_BYTES_KEEP_MAX {
-            return;
-        }
-        let mut kept = self.0.borrow_mut();
-        if kept.len() < SPARES_MAX {
+        let (kept, count_max) = match buffer.capacity() {
+            ..=BUFFER_BYTES_KEEP_MAX => (&self.kept, SPARES_MAX),
+            STREAM_BYTES_MAX => (&self.large, LARGE_SPARES_MAX),
+            _ => return,
+        };
+        let mut kept = kept.borrow_mut();
+        if kept.len() < count_max {
             buffer.clear();
             kept.push(buffer);
         }
