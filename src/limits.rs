@@ -158,6 +158,20 @@ pub(crate) const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Clients whose rate a shard remembers; the one that asked the longest ago is forgotten first.
 pub(crate) const RATE_CLIENTS_MAX: usize = 65_536;
 
+/// An answer smaller than this is not compressed.
+#[cfg(feature = "compress")]
+pub(crate) const COMPRESS_BYTES_MIN: usize = 1_024;
+/// What is compressed or decompressed before the others on the shard have their turn.
+#[cfg(feature = "compress")]
+pub(crate) const CODING_SLICE_BYTES: usize = 16 * 1024;
+/// The window of a zstd body, as a power of two: what RFC 9659 allows.
+#[cfg(feature = "compress")]
+pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// The window of a brotli answer, as a power of two: a request holds twice that while it is
+/// compressed.
+#[cfg(feature = "compress")]
+pub(crate) const BROTLI_WINDOW_LOG: u32 = 18;
+
 /// One provided buffer of a shard's receive ring.
 pub(crate) const RECV_BUFFER_BYTES: usize = 8 * 1024;
 /// Provided buffers of a shard: 2 MiB in all. A power of two.

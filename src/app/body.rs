@@ -31,9 +31,14 @@ pub(crate) struct Reading {
     /// The framing is lost: the connection cannot go on.
     broken: Cell<bool>,
     continued: Cell<bool>,
+    /// Other bytes stand in place of the body: a [`Replaced`] in the arena.
+    replaced: Cell<bool>,
     /// What `body()` has gathered so far.
     gathered: Cell<Vec<u8>>,
 }
+
+/// What stands in place of the body that came.
+struct Replaced(Vec<u8>);
 
 /// Bytes of a request's body. Its buffer goes back when it is dropped.
 pub struct Chunk<'a> {
@@ -86,6 +91,7 @@ impl Reading {
         self.ended.set(false);
         self.broken.set(false);
         self.continued.set(false);
+        self.replaced.set(false);
         for bytes in [self.raw.get_mut(), self.gathered.get_mut()] {
             if bytes.capacity() > 0 {
                 spares.give(std::mem::take(bytes));
@@ -128,6 +134,9 @@ impl Reading {
 impl Core {
     /// The whole body, at most `body_bytes_max`.
     pub(crate) async fn read_body(&self) -> Result<&[u8]> {
+        if let Some(body) = self.replaced_body() {
+            return Ok(body);
+        }
         if let Some(body) = self.late_body.get() {
             return Ok(body);
         }
@@ -167,6 +176,9 @@ impl Core {
 
     /// The next bytes of the body, none at its end.
     pub(crate) async fn read_chunk(&self, bytes_max: u64) -> Result<Option<Chunk<'_>>> {
+        if let Some(chunk) = self.replaced_chunk() {
+            return Ok(Some(chunk));
+        }
         self.check_length(bytes_max)?;
         let alarm = Timed { core: self, alarm: Alarm::default() };
         let stall_ms = self.local.limits.body_stall_ms_max;
@@ -344,7 +356,36 @@ impl Core {
     /// The bound of this request's body: a middleware's, else the one of the server.
     #[inline]
     pub(crate) fn body_limit(&self, bytes_max: u64) -> u64 {
-        self.body_bytes_max.get().unwrap_or(bytes_max)
+        match self.body_bytes_max.get() {
+            u64::MAX => bytes_max,
+            stated => stated,
+        }
+    }
+
+    /// Puts other bytes in place of the body, which has been read to its end.
+    #[cfg(feature = "compress")]
+    pub(crate) fn replace_request_body(&self, body: Vec<u8>) {
+        self.reading.taken.set(0);
+        self.reading.replaced.set(true);
+        self.arena.put(Replaced(body));
+    }
+
+    #[inline]
+    fn replaced_body(&self) -> Option<&[u8]> {
+        let replaced =
+            if self.reading.replaced.get() { self.arena.got::<Replaced>() } else { None };
+        replaced.map(|Replaced(body)| &body[..])
+    }
+
+    /// The body that stands in place of the one that came, once, as one piece.
+    fn replaced_chunk(&self) -> Option<Chunk<'_>> {
+        let body = self.replaced_body()?;
+        if body.is_empty() || self.reading.taken.replace(body.len() as u64) > 0 {
+            return None;
+        }
+        let mut bytes = self.local.spares.take();
+        bytes.extend_from_slice(body);
+        Some(Chunk { start: 0, end: bytes.len(), bytes, spares: &self.local.spares })
     }
 
     pub(crate) fn check_length(&self, bytes_max: u64) -> Result<()> {

@@ -39,8 +39,9 @@ pub(crate) struct Core {
     pub(crate) reading: Reading,
     /// A body that did not come with its head.
     pub(crate) late_body: OnceCell<Vec<u8>>,
-    /// A middleware's bound of the body, in place of those of [`Limits`](crate::limits::Limits).
-    pub(crate) body_bytes_max: Cell<Option<u64>>,
+    /// A middleware's bound of the body, in place of those of [`Limits`](crate::limits::Limits);
+    /// `u64::MAX` is none.
+    pub(crate) body_bytes_max: Cell<u64>,
 
     pub(crate) status: Cell<u16>,
     /// The handler chose the status.
@@ -115,7 +116,7 @@ impl Core {
             dates,
             reading: Reading::default(),
             late_body: OnceCell::new(),
-            body_bytes_max: Cell::new(None),
+            body_bytes_max: Cell::new(u64::MAX),
             status: Cell::new(200),
             stated: Cell::new(false),
             mime: Cell::new(""),
@@ -256,7 +257,7 @@ impl Core {
         if let Some(late) = self.late_body.take() {
             self.local.spares.give(late);
         }
-        self.body_bytes_max.set(None);
+        self.body_bytes_max.set(u64::MAX);
         self.streamed_bytes.set(0);
         self.status.set(200);
         self.stated.set(false);
@@ -292,8 +293,14 @@ fn keep_small(bytes: &mut Vec<u8>) {
     }
 }
 
+/// Each line with its CRLF.
 pub(crate) fn lines(fields: &[u8]) -> impl Iterator<Item = &[u8]> {
-    fields.split_inclusive(|byte| *byte == b'\n')
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', fields).map(move |end| {
+        let line = &fields[start..=end];
+        start = end + 1;
+        line
+    })
 }
 
 pub(crate) fn is_named(line: &[u8], name: &str) -> bool {

@@ -135,9 +135,9 @@ impl<S> Ctx<S> {
         self.core.read_chunk(self.core.body_limit(self.core.local.limits.stream_bytes_max)).await
     }
 
-    /// The client's address; none in memory, or once it is gone.
+    /// The client's address; none in memory, or if it was gone before it was asked for.
     pub fn peer(&self) -> Option<SocketAddr> {
-        crate::shard::peer(self.core.wire().fd())
+        self.core.wire().peer(crate::shard::peer)
     }
 
     fn param_text(&self, name: &str) -> Result<&str> {

@@ -1,10 +1,71 @@
 //! Fields of a request and of an answer as middleware sees them: nothing here takes from the heap.
 
 use super::core::{Core, is_named, lines, remove_field};
+use crate::error::{Error, Result};
+use crate::http::encode::field_is_clean;
+
+/// Field lines of different names, made once and known to be clean.
+pub(crate) struct Lines {
+    all: Vec<u8>,
+    each: Vec<Line>,
+    /// What else the answer depends on: this line goes first, and stands beside others.
+    vary: Option<&'static str>,
+}
+
+struct Line {
+    name: &'static str,
+    /// Where it lies in `all`.
+    start: usize,
+    end: usize,
+}
+
+impl Lines {
+    /// Those whose values are not empty; an error says which cannot be sent.
+    pub(crate) fn new(fields: &[(&'static str, &str)]) -> Result<Lines> {
+        Lines::with_vary(None, fields)
+    }
+
+    /// The same with a Vary.
+    pub(crate) fn with_vary(
+        vary: Option<&'static str>,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Lines> {
+        let mut lines = Lines { all: Vec::new(), each: Vec::new(), vary };
+        if let Some(name) = vary {
+            push_line(&mut lines.all, "vary", name.as_bytes());
+        }
+        for &(name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+            if !field_is_clean(name, value) {
+                return Err(Error::new(500, format!("{name}: {value:?} cannot be sent")));
+            }
+            let start = lines.all.len();
+            push_line(&mut lines.all, name, value.as_bytes());
+            lines.each.push(Line { name, start, end: lines.all.len() });
+        }
+        Ok(lines)
+    }
+
+    /// Whether one of these fields is set already: mostly none is, then one look is enough.
+    fn meets(&self, fields: &[u8]) -> bool {
+        let is_ours = |line: &[u8]| {
+            self.each.iter().any(|it| is_named(line, it.name))
+                || (self.vary.is_some() && is_named(line, "vary"))
+        };
+        lines(fields).any(is_ours)
+    }
+}
+
+fn push_line(fields: &mut Vec<u8>, name: &str, value: &[u8]) {
+    fields.reserve(name.len() + value.len() + 4);
+    fields.extend_from_slice(name.as_bytes());
+    fields.extend_from_slice(b": ");
+    fields.extend_from_slice(value);
+    fields.extend_from_slice(b"\r\n");
+}
 
 impl Core {
     /// Every value of a request's field, in order.
-    pub(crate) fn request_fields(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn request_fields(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
         let bytes = self.bytes();
         let fields = self.head.fields.iter();
         let same = move |of: &[u8]| of.eq_ignore_ascii_case(name.as_bytes());
@@ -30,6 +91,7 @@ impl Core {
     }
 
     /// Whether an element of a list is there, in any line of that name and in any case.
+    #[cfg(feature = "compress")]
     pub(crate) fn field_has(&self, name: &str, element: &str) -> bool {
         let same = |it: &[u8]| it.trim_ascii().eq_ignore_ascii_case(element.as_bytes());
         self.with_fields(|fields| {
@@ -39,9 +101,65 @@ impl Core {
     }
 
     /// Says that the answer depends on a field of the request (RFC 9110 section 12.5.5).
-    pub(crate) fn add_vary(&self, name: &str) {
-        if !self.field_has("vary", name) && !self.field_has("vary", "*") {
-            self.set_field("vary", name, true);
+    pub(crate) fn add_vary(&self, name: &'static str) {
+        let covers = |it: &[u8]| it == b"*" || it.eq_ignore_ascii_case(name.as_bytes());
+        self.with_fields(|fields| {
+            let lists = lines(fields).filter(|line| is_named(line, "vary"));
+            let mut listed = lists.flat_map(|line| line[5..].split(|byte| *byte == b','));
+            let told = listed.any(|it| covers(it.trim_ascii()));
+            drop(listed);
+            if !told {
+                push_line(fields, "vary", name.as_bytes());
+            }
+        });
+    }
+
+    /// Sets a field that is known to be clean.
+    pub(crate) fn set_clean_field(&self, name: &'static str, value: &[u8]) {
+        self.with_fields(|fields| {
+            if lines(fields).any(|line| is_named(line, name)) {
+                remove_field(fields, name);
+            }
+            push_line(fields, name, value);
+        });
+    }
+
+    /// Sets these fields, in place of earlier ones.
+    pub(crate) fn set_lines(&self, set: &Lines) {
+        let met = self.with_fields(|fields| {
+            let met = set.meets(fields);
+            if !met {
+                fields.extend_from_slice(&set.all);
+            }
+            met
+        });
+        if met {
+            self.remove_lines(set);
+            self.add_missing_lines(set);
+        }
+    }
+
+    #[cold]
+    fn remove_lines(&self, set: &Lines) {
+        set.each.iter().for_each(|line| self.remove_field(line.name));
+    }
+
+    /// Sets those of these fields that are not there.
+    pub(crate) fn add_missing_lines(&self, set: &Lines) {
+        let met = self.with_fields(|fields| {
+            if !set.meets(fields) {
+                fields.extend_from_slice(&set.all);
+                return false;
+            }
+            for line in &set.each {
+                if !lines(fields).any(|it| is_named(it, line.name)) {
+                    fields.extend_from_slice(&set.all[line.start..line.end]);
+                }
+            }
+            true
+        });
+        if let Some(name) = set.vary.filter(|_| met) {
+            self.add_vary(name);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Both ends of one connection's bytes: the driver (or a test) puts received bytes in and takes
 //! written ones out; the connection's task does the opposite. It has never seen a socket.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -15,6 +16,8 @@ pub(crate) struct Wire {
     /// The socket's descriptor, -1 in memory or once it is closed: for those who may ask the
     /// kernel about it.
     fd: Cell<i32>,
+    /// The peer's address, once somebody has asked for it.
+    peer: OnceCell<Box<SocketAddr>>,
     inbox: Cell<Vec<u8>>,
     /// Whole buffers that leave before the outbox; what they hold is counted in `queued_bytes`.
     queue: RefCell<VecDeque<Vec<u8>>>,
@@ -66,6 +69,7 @@ impl Wire {
         Wire {
             slot,
             fd: Cell::new(fd),
+            peer: OnceCell::new(),
             inbox: Cell::default(),
             queue: RefCell::default(),
             queued_bytes: Cell::new(0),
@@ -108,6 +112,15 @@ impl Wire {
         } else {
             None
         }
+    }
+
+    /// The peer's address: `ask` asks the kernel, once a connection.
+    pub(crate) fn peer(&self, ask: impl FnOnce(i32) -> Option<SocketAddr>) -> Option<SocketAddr> {
+        if let Some(known) = self.peer.get() {
+            return Some(**known);
+        }
+        let found = ask(self.fd.get())?;
+        Some(**self.peer.get_or_init(|| Box::new(found)))
     }
 
     /// Bytes received and not yet taken.
@@ -198,10 +211,6 @@ impl Wire {
             self.close.set(how);
             self.mark();
         }
-    }
-
-    pub(crate) fn fd(&self) -> i32 {
-        self.fd.get()
     }
 
     #[inline]

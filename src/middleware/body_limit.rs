@@ -22,7 +22,7 @@ use crate::app::next::Next;
 /// ```
 pub fn body_limit<S: 'static>(bytes_max: u64) -> impl Middleware<S> {
     async move |cx: &Ctx<S>, next: Next<'_>| {
-        cx.core.body_bytes_max.set(Some(bytes_max));
+        cx.core.body_bytes_max.set(bytes_max.min(u64::MAX - 1));
         cx.core.check_length(bytes_max)?;
         next.run().await
     }

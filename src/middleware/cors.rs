@@ -4,11 +4,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::field_lines::Lines;
 use crate::app::handler::Middleware;
 use crate::app::next::Next;
 use crate::app::on_head::KeptOnHead;
 use crate::error::{Error, Result};
 use crate::http::encode::field_is_clean;
+use crate::http::head::Method;
 
 /// Which pages of other origins may read what this application answers.
 ///
@@ -144,19 +146,20 @@ pub fn cors<S: 'static>(cors: Cors) -> Result<impl Middleware<S>> {
     let methods = cors.methods.join(", ");
     let headers = cors.headers.join(", ");
     let max_age = cors.max_age.map(|it| it.as_secs().to_string());
-    let cors = Rc::new(cors);
+    let allowed = Rc::new(Allowed::new(&cors)?);
     let on_head: KeptOnHead = Rc::new({
-        let (cors, expose) = (cors.clone(), cors.expose.join(", "));
-        move |head: &ReplyHead<'_>| cors.decorate(head, &expose)
+        let allowed = allowed.clone();
+        move |head: &ReplyHead<'_>| allowed.decorate(head)
     });
     Ok(async move |cx: &Ctx<S>, next: Next<'_>| {
         cx.on_head_kept(&on_head);
         let asks = |name| cx.core.only_request_field(name);
-        if cx.method() != "OPTIONS" || asks("access-control-request-method").is_none() {
+        if cx.core.head.method != Method::Options || asks("access-control-request-method").is_none()
+        {
             return next.run().await;
         }
         let Some(origin) = asks("origin") else { return next.run().await };
-        if !cors.allows(origin) {
+        if allowed.of(origin).is_none() {
             return Err(Error::new(403, "cors: this origin is not allowed"));
         }
         cx.set_header("access-control-allow-methods", &methods);
@@ -170,30 +173,45 @@ pub fn cors<S: 'static>(cors: Cors) -> Result<impl Middleware<S>> {
     })
 }
 
-impl Cors {
-    fn allows(&self, origin: &str) -> bool {
-        self.is_open() || self.origins.iter().any(|it| it == origin)
+/// What each allowed origin is told.
+struct Allowed {
+    /// `*` is every origin.
+    origins: Vec<(String, Lines)>,
+    /// What everybody else is told.
+    others: Lines,
+}
+
+impl Allowed {
+    fn new(cors: &Cors) -> Result<Allowed> {
+        let credentials = if cors.credentials { "true" } else { "" };
+        let expose = cors.expose.join(", ");
+        let lines = |origin: &String| {
+            let fields = [
+                ("access-control-allow-origin", origin.as_str()),
+                ("access-control-allow-credentials", credentials),
+                ("access-control-expose-headers", &expose),
+            ];
+            let vary = (origin != "*").then_some("Origin");
+            Ok((origin.clone(), Lines::with_vary(vary, &fields)?))
+        };
+        Ok(Allowed {
+            origins: cors.origins.iter().map(lines).collect::<Result<_>>()?,
+            others: Lines::with_vary(Some("Origin"), &[])?,
+        })
     }
 
-    fn is_open(&self) -> bool {
-        self.origins[0] == "*"
+    fn of(&self, origin: &str) -> Option<&Lines> {
+        let fits = |it: &&(String, Lines)| it.0 == origin || it.0 == "*";
+        self.origins.iter().find(fits).map(|it| &it.1)
     }
 
-    fn decorate(&self, head: &ReplyHead<'_>, expose: &str) {
-        if self.is_open() {
-            head.set_header("access-control-allow-origin", "*");
-        } else {
-            head.0.add_vary("Origin");
-            let origin = head.0.only_request_field("origin");
-            let Some(origin) = origin.filter(|it| self.allows(it)) else { return };
-            head.set_header("access-control-allow-origin", origin);
-        }
-        if self.credentials {
-            head.set_header("access-control-allow-credentials", "true");
-        }
-        if !expose.is_empty() {
-            head.set_header("access-control-expose-headers", expose);
-        }
+    fn decorate(&self, head: &ReplyHead<'_>) {
+        let core = head.0;
+        let lines = match &*self.origins {
+            [(origin, lines)] if origin == "*" => Some(lines),
+            _ => core.only_request_field("origin").and_then(|it| self.of(it)),
+        };
+        core.set_lines(lines.unwrap_or(&self.others));
     }
 }
 

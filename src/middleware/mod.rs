@@ -33,13 +33,24 @@
 //! #     client.get("/").await.expect(401);
 //! # });
 //! ```
+//!
+//! With the feature `compress`, `compress()` goes between `body_limit` and `etag`, and
+//! `decompress()` behind `body_limit`, which bounds what comes out of it.
 
 mod access_log;
 mod basic_auth;
 mod bearer_auth;
 mod body_limit;
 mod buckets;
+#[cfg(feature = "compress")]
+mod coding;
+#[cfg(feature = "compress")]
+mod compress;
 mod cors;
+#[cfg(feature = "compress")]
+mod decoder;
+#[cfg(feature = "compress")]
+mod decompress;
 mod etag;
 mod limit_concurrency;
 mod limit_rate;
@@ -52,7 +63,13 @@ pub use access_log::{LogFormat, access_log};
 pub use basic_auth::basic_auth;
 pub use bearer_auth::bearer_auth;
 pub use body_limit::body_limit;
+#[cfg(feature = "compress")]
+pub use coding::Coding;
+#[cfg(feature = "compress")]
+pub use compress::{Compress, compress, compress_with};
 pub use cors::{Cors, cors};
+#[cfg(feature = "compress")]
+pub use decompress::decompress;
 pub use etag::{Strength, etag};
 pub use limit_concurrency::limit_concurrency;
 pub use limit_rate::{limit_rate, limit_rate_by};

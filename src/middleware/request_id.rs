@@ -50,7 +50,7 @@ pub fn request_id<S: 'static>(incoming: Incoming) -> impl Middleware<S> {
     let maker = Maker::new();
     let on_head: KeptOnHead = Rc::new(|head: &ReplyHead<'_>| {
         if let Some(id) = head.got::<RequestId>() {
-            head.set_header(NAME, id.as_str());
+            head.0.set_clean_field(NAME, id.bytes());
         }
     });
     async move |cx: &Ctx<S>, next: Next<'_>| {
@@ -69,7 +69,11 @@ const NAME: &str = "x-request-id";
 impl RequestId {
     /// The id as text: 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.text[..usize::from(self.len)]).unwrap_or_default()
+        str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
     }
 
     fn read(value: &str) -> Option<RequestId> {

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::app::core::{Core, is_named, lines};
+use crate::app::core::Core;
 use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::field_lines::Lines;
 use crate::app::handler::Middleware;
 use crate::app::next::Next;
 use crate::app::on_head::KeptOnHead;
-use crate::error::{Error, Result};
-use crate::http::encode::field_is_clean;
+use crate::error::Result;
 
 /// Who may show a page in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl SecureHeaders {
         self
     }
 
-    fn lines(&self) -> Result<Vec<Line>> {
+    fn lines(&self) -> Result<Lines> {
         let (options, ancestors) = match self.frames {
             Frames::Deny => ("DENY", "frame-ancestors 'none'"),
             Frames::SameOrigin => ("SAMEORIGIN", "frame-ancestors 'self'"),
@@ -104,16 +104,12 @@ impl SecureHeaders {
             (false, true) => self.csp.clone(),
             (false, false) => format!("{}; {ancestors}", self.csp),
         };
-        [
+        Lines::new(&[
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", options),
             ("referrer-policy", &self.referrer_policy),
             ("content-security-policy", &csp),
-        ]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| Line::new(name, value))
-        .collect()
+        ])
     }
 }
 
@@ -134,47 +130,20 @@ pub fn secure_headers<S: 'static>() -> impl Middleware<S> {
 /// The same with values of your own. An error says which of them cannot be sent.
 pub fn secure_headers_with<S: 'static>(headers: SecureHeaders) -> Result<impl Middleware<S>> {
     let hsts = headers.hsts.map(|it| format!("max-age={}", it.as_secs()));
-    let hsts = hsts.map(|value| Line::new("strict-transport-security", &value)).transpose()?;
+    let hsts = hsts.map(|it| Lines::new(&[("strict-transport-security", &it)])).transpose()?;
     Ok(around(headers.lines()?, hsts))
 }
 
-fn around<S: 'static>(lines: Vec<Line>, hsts: Option<Line>) -> impl Middleware<S> {
-    let all: Vec<u8> = lines.iter().flat_map(|line| line.text.bytes()).collect();
+fn around<S: 'static>(lines: Lines, hsts: Option<Lines>) -> impl Middleware<S> {
     let on_head: KeptOnHead = Rc::new(move |head: &ReplyHead<'_>| {
-        head.0.with_fields(|fields| {
-            if fields.is_empty() {
-                return fields.extend_from_slice(&all);
-            }
-            lines.iter().for_each(|line| line.add_to(fields));
-        });
-        if let Some(line) = hsts.as_ref().filter(|_| is_https(head.0)) {
-            head.0.with_fields(|fields| line.add_to(fields));
+        head.0.add_missing_lines(&lines);
+        if let Some(hsts) = hsts.as_ref().filter(|_| is_https(head.0)) {
+            head.0.add_missing_lines(hsts);
         }
     });
     async move |cx: &Ctx<S>, next: Next<'_>| {
         cx.on_head_kept(&on_head);
         next.run().await
-    }
-}
-
-/// A whole field line that is known to be clean.
-struct Line {
-    name: &'static str,
-    text: String,
-}
-
-impl Line {
-    fn new(name: &'static str, value: &str) -> Result<Line> {
-        if !field_is_clean(name, value) {
-            return Err(Error::new(500, format!("{name}: {value:?} cannot be sent")));
-        }
-        Ok(Line { name, text: format!("{name}: {value}\r\n") })
-    }
-
-    fn add_to(&self, fields: &mut Vec<u8>) {
-        if !lines(fields).any(|line| is_named(line, self.name)) {
-            fields.extend_from_slice(self.text.as_bytes());
-        }
     }
 }
 
