@@ -125,11 +125,12 @@ pub(crate) const TRAILERS_MAX: usize = 32;
 
 /// Entries of an Accept list, or of one of its kin, that are looked at: browsers send about ten.
 pub(crate) const ACCEPT_ENTRIES_MAX: usize = 64;
-
 /// Fields of a form or a query that is read into a type.
 pub(crate) const FORM_FIELDS_MAX: usize = 1_000;
 /// Characters of the client's own text in a message about its mistake.
 pub(crate) const MISTAKE_CHARS_MAX: usize = 200;
+/// Hops of a chain of proxies that are looked at.
+pub(crate) const FORWARDED_HOPS_MAX: usize = 32;
 
 /// First chunk of a request's arena.
 pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;

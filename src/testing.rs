@@ -83,6 +83,7 @@ impl TestClient {
             local: local.clone(),
             seat,
             site: None,
+            peer: Cell::new(None),
             settling: Cell::new(false),
             marked: RefCell::default(),
         };
@@ -172,6 +173,15 @@ impl TestClient {
     /// A connection to write to and read from byte by byte.
     pub fn open(&self) -> Open<'_> {
         Open { rig: &self.rig, wire: self.rig.connect() }
+    }
+
+    /// Pretends that the connections which are made from now on come from that address; the next
+    /// call makes one. Without it a connection in memory comes from nowhere.
+    pub fn peer(&self, addr: impl Into<SocketAddr>) {
+        self.rig.peer.set(Some(addr.into()));
+        if let Some(wire) = self.wire.take() {
+            wire.push_eof();
+        }
     }
 
     /// Lets that much of the shard's time go by.
@@ -557,6 +567,7 @@ struct Rig {
     local: Rc<Local>,
     seat: Seat,
     site: Option<Rc<Site>>,
+    peer: Cell<Option<SocketAddr>>,
     /// Somebody waits until nothing can run.
     settling: Cell<bool>,
     /// Kept for its memory.
@@ -567,6 +578,9 @@ impl Rig {
     fn connect(&self) -> Rc<Wire> {
         let local = &self.local;
         let wire = Rc::new(Wire::new(0, -1, local.dirty.clone(), local.spares.clone()));
+        if let Some(addr) = self.peer.get() {
+            wire.pretend_peer(addr);
+        }
         let site = self.site.clone().expect("a built application");
         local.tasks.spawn(Box::pin(conn::serve(site, wire.clone())));
         wire

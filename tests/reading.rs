@@ -345,3 +345,121 @@ fn headers_and_types_of_our_own() {
         }
     });
 }
+
+async fn origin(cx: &Cx) -> Result<Reply> {
+    let client = cx.client().map_or("-".to_owned(), |addr| addr.to_string());
+    cx.text(format!("{client} {} {}", cx.scheme(), cx.authority()))
+}
+
+#[test]
+fn proxies_are_believed_by_address() {
+    let (ours, stranger, mapped) = ("10.9.9.9:1", "192.0.2.1:1", "[::ffff:10.9.9.9]:1");
+    let ours_v6 = "[fd00::5]:1";
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let rows: &[Row<'_>] = &[
+        (ours, &[], "10.9.9.9 http test"),
+        (ours, &[("x-forwarded-for", "1.2.3.4")], "1.2.3.4 http test"),
+        (mapped, &[("x-forwarded-for", "1.2.3.4")], "1.2.3.4 http test"),
+        (ours_v6, &[("x-forwarded-for", "2001:db8::7")], "2001:db8::7 http test"),
+        (stranger, &[("x-forwarded-for", "1.2.3.4")], "192.0.2.1 http test"),
+        (stranger, &[("forwarded", "for=1.2.3.4;proto=https;host=evil")], "192.0.2.1 http test"),
+        (
+            stranger,
+            &[("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")],
+            "192.0.2.1 http test",
+        ),
+        (
+            ours,
+            &[
+                ("x-forwarded-for", "6.6.6.6, 1.2.3.4"),
+                ("X-Forwarded-For", "127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "www.example.com:8443"),
+            ],
+            "1.2.3.4 https www.example.com:8443",
+        ),
+        (
+            ours,
+            &[("forwarded", "for=6.6.6.6, for=1.2.3.4;proto=https;host=www.example.com")],
+            "1.2.3.4 https www.example.com",
+        ),
+        // What a proxy of the one kind passes on of the other is a stranger's.
+        (
+            ours,
+            &[("forwarded", "for=6.6.6.6;proto=https;host=evil"), ("x-forwarded-for", "1.2.3.4")],
+            "1.2.3.4 http test",
+        ),
+        (ours, &[("x-forwarded-for", "nonsense")], "10.9.9.9 http test"),
+        (ours, &[("x-forwarded-host", "a/b"), ("x-forwarded-proto", "h")], "10.9.9.9 http test"),
+    ];
+    let build = async |_: Shard| {
+        let app = App::new("").trust(&["10.0.0.0/8", "127.0.0.1"]).trust(&["fd00::/8"]);
+        Ok(app.get("/", origin))
+    };
+    TestClient::run(build, async |client| {
+        client.get("/").header("x-forwarded-for", "1.2.3.4").await.text("- http test");
+        for (peer, fields, want) in rows {
+            client.peer(peer.parse::<std::net::SocketAddr>().expect(peer));
+            let call = fields.iter().fold(client.get("/"), |call, (n, v)| call.header(n, v));
+            call.await.expect(200).text(want);
+        }
+        client.peer(([10, 0, 0, 1], 1));
+        let long = "10.0.0.2,".repeat(1_500) + "nonsense";
+        client.get("/").header("x-forwarded-for", &long).await.text("10.0.0.1 http test");
+    });
+    TestClient::run(
+        async |_| Ok(App::new("").get("/", origin)),
+        async |client| {
+            client.peer(([10, 9, 9, 9], 1));
+            let call = client.get("/").header("x-forwarded-for", "1.2.3.4");
+            call.header("x-forwarded-proto", "https").await.text("10.9.9.9 http test");
+        },
+    );
+}
+
+#[test]
+fn mistakes_in_trust_fail_the_start() {
+    let build = async |_: Shard| Ok(App::new(()).trust(&["10.0.0.0/8", "10.0.0.0/99", "proxy"]));
+    let failed = Server::bind("127.0.0.1:0").unpinned(1).start(build);
+    let said = failed.expect_err("no start").to_string();
+    for part in ["trust \"10.0.0.0/99\" (tests/reading.rs:", "): a prefix", "): not an address"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(!said.contains("/8"), "{said}");
+    let build = async |_: Shard| Ok(App::new(()).nest("/a", |part| part.trust(&["10.0.0.0/8"])));
+    let failed = Server::bind("127.0.0.1:0").unpinned(1).start(build);
+    let said = failed.expect_err("no start").to_string();
+    assert!(said.contains("part \"/a\" (tests/reading.rs:"), "{said}");
+}
+
+#[test]
+fn the_whole_application_says_who_is_believed() {
+    let stream = async |cx: &Cx| {
+        let mut events = cx.events().await?;
+        let client = cx.client().map_or("-".to_owned(), |addr| addr.to_string());
+        events.send(soloist::Event::data(&client)).await?;
+        events.finish().await
+    };
+    for (outer, inner, of_10, of_192) in [
+        (&["10.0.0.0/8"][..], &["192.0.2.0/24"][..], "1.2.3.4", "192.0.2.1"),
+        (&["10.0.0.0/8"], &[], "1.2.3.4", "192.0.2.1"),
+        (&[], &["10.0.0.0/8"], "10.9.9.9", "192.0.2.1"),
+    ] {
+        let build = async |_: Shard| {
+            let part = App::new("").trust(inner).get("/", origin).get("/events", stream);
+            Ok(App::new(()).trust(outer).mount("/part", part))
+        };
+        TestClient::run(build, async |client| {
+            for (peer, want) in [([10, 9, 9, 9], of_10), ([192, 0, 2, 1], of_192)] {
+                client.peer((peer, 1));
+                let call = client.get("/part").header("x-forwarded-for", "1.2.3.4");
+                call.await.expect(200).text(&format!("{want} http test"));
+                // Streams after the first one of their route have a core of their own.
+                for _ in 0..3 {
+                    let call = client.get("/part/events").header("x-forwarded-for", "1.2.3.4");
+                    call.await.expect(200).text(&format!("data: {want}\n\n"));
+                }
+            }
+        });
+    }
+}

@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use super::core::Whole;
 use super::ctx::Ctx;
 use super::handler::{Around, End, Endpoint, Handler, Middleware};
 use super::mount::{Missed, Mounted};
@@ -15,6 +16,8 @@ use super::routes::{
 };
 use super::site::{LogError, Missing, OnError, OnStop, Serve, Shared};
 use crate::error::{Error, Result};
+use crate::http::date::DateCache;
+use crate::http::net::Net;
 use crate::shard::Shard;
 
 /// Routes and what stands around them, with a state of type `S` that one shard owns.
@@ -43,6 +46,8 @@ pub struct App<S> {
     on_start: Vec<OnStart>,
     on_stop: Vec<OnStop>,
     mistakes: Vec<String>,
+    /// Proxies that are believed.
+    pub(super) trusted: Vec<Net>,
 }
 
 impl<S: 'static> App<S> {
@@ -65,6 +70,7 @@ impl<S: 'static> App<S> {
             on_start: Vec::new(),
             on_stop: Vec::new(),
             mistakes: Vec::new(),
+            trusted: Vec::new(),
         }
     }
 
@@ -208,7 +214,7 @@ impl<S: 'static> App<S> {
             state: part.state,
             layers: Vec::new(),
             tables: Vec::new(),
-            urls: Rc::default(),
+            whole: Rc::default(),
             slashes: Slashes::Strict,
             fallback: Box::new(Missing),
             on_error: part.on_error,
@@ -334,13 +340,13 @@ impl<S: 'static> App<S> {
         let tables: Vec<Table<S>> =
             parts.map(|part| part.build(&self.layers, &mut urls, &mut self.mistakes)).collect();
         if !self.mistakes.is_empty() {
-            return Err(Error::new(500, format!("routes:\n  {}", self.mistakes.join("\n  "))));
+            return Err(Error::new(500, format!("mistakes:\n  {}", self.mistakes.join("\n  "))));
         }
         Ok(Box::new(Shared {
             state: self.state,
             layers: self.layers,
             tables,
-            urls: Rc::new(urls),
+            whole: Rc::new(Whole { urls, trusted: self.trusted, dates: DateCache::default() }),
             slashes: self.slashes,
             fallback: self.fallback.unwrap_or_else(|| Box::new(Missing)),
             on_error: self.on_error,
@@ -355,6 +361,10 @@ impl<S: 'static> App<S> {
         if part.on_error.is_some() || part.log_error.is_some() || part.slashes != Slashes::Strict {
             let why = "errors and slashes are a matter of the whole application: set them there, \
                        or mount the part";
+            self.mistake(&format!("part {prefix:?}"), why);
+        }
+        if !part.trusted.is_empty() {
+            let why = "proxies stand in front of the whole application: trust them there";
             self.mistake(&format!("part {prefix:?}"), why);
         }
         let layers = part.layers;
@@ -387,7 +397,7 @@ impl<S: 'static> App<S> {
     }
 
     #[track_caller]
-    fn mistake(&mut self, what: &str, why: &str) {
+    pub(super) fn mistake(&mut self, what: &str, why: &str) {
         let at = Location::caller();
         self.mistakes.push(format!("{what} ({}:{}): {why}", at.file(), at.line()));
     }

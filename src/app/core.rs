@@ -15,14 +15,14 @@ use crate::base::wire::Wire;
 use crate::error::Error;
 use crate::http::date::{DATE_BYTES, DateCache};
 use crate::http::head::Head;
+use crate::http::net::Net;
 use crate::limits::{ARENA_BYTES_FIRST, ARENA_BYTES_KEEP_MAX, BUFFER_BYTES_KEEP_MAX};
 use crate::shard::Local;
 
 /// Everything about one request. Never changes threads.
 pub(crate) struct Core {
     pub(crate) local: Rc<Local>,
-    /// The routes that have names.
-    pub(crate) urls: Rc<Urls>,
+    pub(crate) whole: Rc<Whole>,
     pub(crate) arena: Arena,
     /// Bytes as they came; the head begins at `base`. Nobody changes it while a request runs, so
     /// what borrows from it stays valid.
@@ -35,7 +35,6 @@ pub(crate) struct Core {
     pub(crate) allow: Option<Box<str>>,
     pub(crate) wire: Option<Rc<Wire>>,
     pub(crate) received_ns: u64,
-    pub(crate) dates: Rc<DateCache>,
     pub(crate) reading: Reading,
     /// A body that did not come with its head.
     pub(crate) late_body: OnceCell<Vec<u8>>,
@@ -80,6 +79,16 @@ pub(crate) enum Phase {
     Finished,
 }
 
+/// What every request finds, whatever part of the application answers it.
+#[derive(Default)]
+pub(crate) struct Whole {
+    /// The routes that have names.
+    pub(crate) urls: Urls,
+    /// Proxies that are believed.
+    pub(crate) trusted: Vec<Net>,
+    pub(crate) dates: DateCache,
+}
+
 /// What a route knows of itself.
 pub(crate) struct RouteInfo {
     pub(crate) pattern: Box<str>,
@@ -91,19 +100,14 @@ pub(crate) struct RouteInfo {
 }
 
 impl Core {
-    pub(crate) fn new(local: Rc<Local>, urls: Rc<Urls>, dates: Rc<DateCache>) -> Core {
-        Core::with_arena(local, urls, dates, ARENA_BYTES_FIRST)
+    pub(crate) fn new(local: Rc<Local>, whole: Rc<Whole>) -> Core {
+        Core::with_arena(local, whole, ARENA_BYTES_FIRST)
     }
 
-    pub(super) fn with_arena(
-        local: Rc<Local>,
-        urls: Rc<Urls>,
-        dates: Rc<DateCache>,
-        arena_bytes: usize,
-    ) -> Core {
+    pub(super) fn with_arena(local: Rc<Local>, whole: Rc<Whole>, arena_bytes: usize) -> Core {
         Core {
             local,
-            urls,
+            whole,
             arena: Arena::with_capacity(arena_bytes),
             buf: Vec::new(),
             base: 0,
@@ -113,7 +117,6 @@ impl Core {
             allow: None,
             wire: None,
             received_ns: 0,
-            dates,
             reading: Reading::default(),
             late_body: OnceCell::new(),
             body_bytes_max: Cell::new(u64::MAX),
@@ -143,7 +146,7 @@ impl Core {
     /// The Date field's value as of this turn.
     #[inline]
     pub(crate) fn date(&self) -> [u8; DATE_BYTES] {
-        self.dates.at(self.local.clock.unix_secs())
+        self.whole.dates.at(self.local.clock.unix_secs())
     }
 
     /// Whether the request is all that was received.

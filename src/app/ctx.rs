@@ -135,9 +135,10 @@ impl<S> Ctx<S> {
         self.core.read_chunk(self.core.body_limit(self.core.local.limits.stream_bytes_max)).await
     }
 
-    /// The client's address; none in memory, or if it was gone before it was asked for.
+    /// The address of the connection's other end, which may be a proxy: see
+    /// [`client`](Ctx::client). None in memory, or if the connection was gone before anyone asked.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.core.wire().peer(crate::shard::peer)
+        self.core.peer()
     }
 
     fn param_text(&self, name: &str) -> Result<&str> {

@@ -65,7 +65,10 @@ fn push_line(fields: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 impl Core {
     /// Every value of a request's field, in order.
-    pub(crate) fn request_fields(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
+    pub(crate) fn request_fields(
+        &self,
+        name: &str,
+    ) -> impl DoubleEndedIterator<Item = &str> + Clone {
         let bytes = self.bytes();
         let fields = self.head.fields.iter();
         let same = move |of: &[u8]| of.eq_ignore_ascii_case(name.as_bytes());

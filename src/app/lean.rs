@@ -23,8 +23,7 @@ impl Core {
     /// Moves a request whose handler has not started into a core of its size.
     pub(super) fn split_lean(&mut self) -> Core {
         let arena_bytes = self.route.as_ref().map_or(0, |it| it.long_arena_bytes.get());
-        let (local, urls, dates) = (self.local.clone(), self.urls.clone(), self.dates.clone());
-        let mut lean = Core::with_arena(local, urls, dates, arena_bytes);
+        let mut lean = Core::with_arena(self.local.clone(), self.whole.clone(), arena_bytes);
         lean.lean = true;
         lean.buf = self.bytes().to_vec();
         lean.head = self.head.clone(); // its fields take no more than their number

@@ -20,6 +20,7 @@ pub(crate) mod negotiate;
 pub(crate) mod next;
 pub(crate) mod on_head;
 pub(crate) mod once;
+pub(crate) mod origin;
 pub(crate) mod problem;
 pub(crate) mod redirect;
 pub(crate) mod reply;

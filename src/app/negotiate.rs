@@ -25,7 +25,7 @@ impl<S> Ctx<S> {
     /// }
     /// ```
     pub fn accepts<'o>(&self, offers: &[&'o str]) -> Option<&'o str> {
-        accept::media(self.field_values("accept"), offers)
+        accept::media(self.core.request_fields("accept"), offers)
     }
 
     /// The language on offer that suits the client best, by lookup (RFC 4647 section 3.4):
@@ -41,7 +41,7 @@ impl<S> Ctx<S> {
     /// }
     /// ```
     pub fn language<'o>(&self, offers: &[&'o str]) -> Option<&'o str> {
-        accept::language(self.field_values("accept-language"), offers)
+        accept::language(self.core.request_fields("accept-language"), offers)
     }
 
     /// The content coding on offer that the client likes best (RFC 9110 section 12.5.3); none
@@ -61,18 +61,6 @@ impl<S> Ctx<S> {
     /// }
     /// ```
     pub fn encoding<'o>(&self, offers: &[&'o str]) -> Option<&'o str> {
-        accept::encoding(self.field_values("accept-encoding"), offers)
-    }
-
-    /// The values of every field of that name, in their order.
-    pub(super) fn field_values<'a>(
-        &'a self,
-        name: &'a str,
-    ) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
-        let bytes = self.core.bytes();
-        let named = move |field: &&crate::http::head::Field| {
-            field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes())
-        };
-        self.core.head.fields.iter().filter(named).map(move |field| field.value.text(bytes))
+        accept::encoding(self.core.request_fields("accept-encoding"), offers)
     }
 }

@@ -5,17 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use super::core::{Core, Phase};
+use super::core::{Core, Phase, Whole};
 use super::ctx::Ctx;
 use super::handler::Endpoint;
 use super::next::run_chain;
 use super::reply::Reply;
 use super::router::Found;
-use super::routes::{Chain, Slashes, Table, Urls};
+use super::routes::{Chain, Slashes, Table};
 use crate::base::arena::Placed;
 use crate::base::counters::Count;
 use crate::error::{Error, Result};
-use crate::http::date::DateCache;
 use crate::http::head::{HeadLimits, Refusal};
 use crate::limits::SPARES_MAX;
 use crate::shard::Local;
@@ -25,8 +24,7 @@ pub(crate) struct Site {
     pub(crate) local: Rc<Local>,
     pub(crate) serve: Box<dyn Serve>,
     pub(crate) head_limits: HeadLimits,
-    urls: Rc<Urls>,
-    dates: Rc<DateCache>,
+    whole: Rc<Whole>,
     cores: RefCell<Vec<Rc<Core>>>,
 }
 
@@ -36,8 +34,8 @@ pub(crate) trait Serve {
     fn route(&self, core: &mut Core) -> Target;
     /// Answers it; errors are answered too.
     fn start<'a>(&'a self, core: &'a Rc<Core>, target: Target) -> Placed<'a, ()>;
-    /// The routes that have names.
-    fn urls(&self) -> Rc<Urls>;
+    /// What every request finds.
+    fn whole(&self) -> Rc<Whole>;
     /// All routes, a line each.
     fn routes(&self) -> String;
     /// What runs when every connection has ended, last added first.
@@ -64,7 +62,7 @@ pub(crate) struct Shared<S> {
     pub(crate) layers: Chain<S>,
     /// Those of single hosts first, that of all hosts last.
     pub(crate) tables: Vec<Table<S>>,
-    pub(crate) urls: Rc<Urls>,
+    pub(crate) whole: Rc<Whole>,
     pub(crate) slashes: Slashes,
     pub(crate) fallback: Box<dyn Endpoint<S>>,
     pub(crate) on_error: Option<OnError<S>>,
@@ -82,8 +80,8 @@ impl Site {
             head_bytes_max: local.limits.head_bytes_max,
             fields_max: local.limits.fields_max,
         };
-        let (dates, cores, urls) = (Rc::default(), RefCell::default(), serve.urls());
-        Site { local, serve, head_limits, urls, dates, cores }
+        let (cores, whole) = (RefCell::default(), serve.whole());
+        Site { local, serve, head_limits, whole, cores }
     }
 
     /// A core for a request that has arrived.
@@ -95,7 +93,7 @@ impl Site {
 
     #[cold]
     pub(crate) fn fresh_core(&self) -> Rc<Core> {
-        Rc::new(Core::new(self.local.clone(), self.urls.clone(), self.dates.clone()))
+        Rc::new(Core::new(self.local.clone(), self.whole.clone()))
     }
 
     /// Keeps a core, unless something the handler forgot still holds it.
@@ -110,7 +108,7 @@ impl Site {
     /// The whole answer to a request that is none.
     pub(crate) fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
         let mut out = Vec::new();
-        let date = self.dates.at(self.local.clock.unix_secs());
+        let date = self.whole.dates.at(self.local.clock.unix_secs());
         crate::http::encode::refusal(&mut out, refusal, &date);
         out
     }
@@ -165,8 +163,8 @@ impl<S: 'static> Serve for Shared<S> {
         })
     }
 
-    fn urls(&self) -> Rc<Urls> {
-        self.urls.clone()
+    fn whole(&self) -> Rc<Whole> {
+        self.whole.clone()
     }
 
     fn routes(&self) -> String {

@@ -23,7 +23,7 @@ impl<S> Ctx<S> {
     ///     .get("/made", made);
     /// ```
     pub fn url(&self, name: &str, params: &[(&str, &dyn Display)]) -> Result<&str> {
-        let Some(info) = self.core.urls.get(name) else {
+        let Some(info) = self.core.whole.urls.get(name) else {
             return Err(Error::from(format!("no route is named {name}")));
         };
         let mut path = String::with_capacity(info.pattern.len() + 16);

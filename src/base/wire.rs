@@ -120,7 +120,13 @@ impl Wire {
             return Some(**known);
         }
         let found = ask(self.fd.get())?;
-        Some(**self.peer.get_or_init(|| Box::new(found)))
+        self.pretend_peer(found);
+        Some(found)
+    }
+
+    /// The first word counts.
+    pub(crate) fn pretend_peer(&self, addr: SocketAddr) {
+        let _ = self.peer.set(Box::new(addr));
     }
 
     /// Bytes received and not yet taken.

@@ -527,7 +527,7 @@ impl Seen {
 
 /// `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 section 4.2.1) and no userinfo
 /// (section 4.2.4). No IPvFuture is defined, so none is taken.
-fn is_authority(authority: &[u8]) -> bool {
+pub(super) fn is_authority(authority: &[u8]) -> bool {
     if let Some(literal) = authority.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', literal) else { return false };
         let is_v6 = str::from_utf8(&literal[..end]).is_ok_and(|t| t.parse::<Ipv6Addr>().is_ok());
