@@ -62,6 +62,7 @@ pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
 pub use base::counters::Stats;
 pub use base::own::Own;
+pub use cookie;
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use server::{Running, Server};

@@ -131,6 +131,10 @@ pub(crate) const FORM_FIELDS_MAX: usize = 1_000;
 pub(crate) const MISTAKE_CHARS_MAX: usize = 200;
 /// Hops of a chain of proxies that are looked at.
 pub(crate) const FORWARDED_HOPS_MAX: usize = 32;
+/// Cookies of a request that are looked at: browsers keep at most 180 of a domain.
+pub(crate) const COOKIES_MAX: usize = 200;
+/// Name and value of a cookie that is set: browsers drop one that is longer (RFC 6265bis).
+pub(crate) const COOKIE_BYTES_MAX: usize = 4_096;
 
 /// First chunk of a request's arena.
 pub(crate) const ARENA_BYTES_FIRST: usize = 8 * 1024;

@@ -48,6 +48,12 @@ async fn app(_: Shard) -> Result<App<Cell<u64>>> {
         })
         .get("/users/:id", user)
         .post("/users", create)
+        .get("/visit", async |cx| {
+            let theme = cx.cookie("theme").unwrap_or("none");
+            let language = cx.language(&["en", "de"]).unwrap_or("en");
+            cx.set_cookie(("theme", theme)).set_cookie(("language", language));
+            cx.text(cx.accepts(&["text/html", "text/plain"]).unwrap_or("nothing"))
+        })
         .get("/search", async |cx| cx.json(&cx.query_as::<Search>()?))
         .post("/search", async |cx| cx.json(&cx.form::<Search>().await?)))
 }
@@ -84,12 +90,17 @@ async fn create(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
     cx.json(&User { id: new.n + 1, name: new.name })
 }
 
-const REQUESTS: [(&str, &[u8]); 5] = [
+const REQUESTS: [(&str, &[u8]); 6] = [
     ("hello", b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
     ("param and JSON", b"GET /users/42 HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n"),
     (
         "JSON body",
         b"POST /users HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n{\"name\":\"ann\",\"n\":7}",
+    ),
+    (
+        "cookies and negotiation",
+        b"GET /visit HTTP/1.1\r\nhost: a\r\ncookie: a=b; theme=dark%20blue\r\n\
+          accept: text/*;q=0.5, */*;q=0.1\r\naccept-language: fr, de-AT;q=0.5\r\n\r\n",
     ),
     ("query", b"GET /search?q=a+b%26c&page=7&x=1&y=2 HTTP/1.1\r\nhost: a\r\n\r\n"),
     (

@@ -463,3 +463,180 @@ fn the_whole_application_says_who_is_believed() {
         });
     }
 }
+
+fn set_cookies(cx: &Cx) -> Result<Reply> {
+    use soloist::cookie::{Cookie, SameSite, time};
+    let built = |name: &'static str, value: &'static str| Cookie::build((name, value));
+    match cx.param("which")? {
+        "plain" => cx.set_cookie(("a", "1")),
+        "two" => cx.set_cookie(("a", "1")).set_cookie(("b", "2")),
+        "escaped" => cx.set_cookie(("a", "x; y=\"\u{e9}\"\r\n%")),
+        "open" => cx.set_cookie(built("a", "1").http_only(false).secure(false)),
+        "full" => cx.set_cookie(
+            built("a", "1")
+                .path("/p")
+                .domain("example.com")
+                .same_site(SameSite::Strict)
+                .secure(true)
+                .max_age(time::Duration::minutes(2))
+                .expires(time::OffsetDateTime::UNIX_EPOCH),
+        ),
+        "elsewhere" => cx.set_cookie(built("a", "1").same_site(SameSite::None)),
+        "host" => cx.set_cookie(("__Host-a", "1")),
+        "removed" => cx.remove_cookie("a"),
+        "removed there" => cx.remove_cookie(built("a", "secret").path("/p")),
+        "large" => cx.set_cookie(("a", "x".repeat(4_096))),
+        "no name" => cx.set_cookie(("", "1")),
+        "bad name" => cx.set_cookie(("a;b", "1")),
+        "bad path" => cx.set_cookie(built("a", "1").path("/; Domain=evil")),
+        "bad domain" => cx.set_cookie(built("a", "1").domain("a\r\nx: y")),
+        _ => return cx.set_cookie(("a", "1")).text("x").and(Err(Error::not_found())),
+    };
+    cx.empty()
+}
+
+#[test]
+fn cookies() {
+    let build = async |_: Shard| {
+        let app = App::new("").trust(&["10.0.0.0/8"]);
+        let app = app.get("/set/:which", async |cx| set_cookies(cx));
+        Ok(app.get("/:name", async |cx| debug(cx, cx.cookie(cx.param("name")?))))
+    };
+    let many = "x=1;".repeat(199);
+    let (fits, over) = (format!("{many}a=1"), format!("{many}x=1;a=1"));
+    let noise = ";=;\"=\"".repeat(2_000);
+    let read: &[(&str, &[&str], &str)] = &[
+        ("a", &[], "None"),
+        ("a", &["a=1"], "Some(\"1\")"),
+        ("a", &["b=1; a=2; a=3"], "Some(\"2\")"),
+        ("a", &["b=1", "a=2"], "Some(\"2\")"),
+        ("a", &["a="], "Some(\"\")"),
+        ("a", &["A=1; aa=1; a"], "None"),
+        ("a", &["a=\"b c\""], "Some(\"b c\")"),
+        ("a", &["a=%C3%A9%20+"], "Some(\"\u{e9} +\")"),
+        ("a", &["a=50%"], "Some(\"50%\")"),
+        ("a", &["a=%ff"], "Some(\"%ff\")"),
+        ("__Host-a", &["__%48ost-a=evil"], "None"),
+        ("a", &[&fits], "Some(\"1\")"),
+        ("a", &[&over], "None"),
+        ("a", &[&noise], "None"),
+    ];
+    let set: &[(&str, &[&str])] = &[
+        ("plain", &["a=1; HttpOnly; SameSite=Lax; Path=/"]),
+        ("two", &["a=1; HttpOnly; SameSite=Lax; Path=/", "b=2; HttpOnly; SameSite=Lax; Path=/"]),
+        ("escaped", &["a=x%3B%20y=%22%C3%A9%22%0D%0A%25; HttpOnly; SameSite=Lax; Path=/"]),
+        ("open", &["a=1; SameSite=Lax; Path=/"]),
+        (
+            "full",
+            &["a=1; HttpOnly; SameSite=Strict; Secure; Path=/p; Domain=example.com; Max-Age=120; \
+               Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+        ),
+        ("elsewhere", &["a=1; HttpOnly; SameSite=None; Secure; Path=/"]),
+        ("host", &["__Host-a=1; HttpOnly; SameSite=Lax; Secure; Path=/"]),
+        (
+            "removed",
+            &["a=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0; \
+               Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+        ),
+        (
+            "removed%20there",
+            &["a=; HttpOnly; SameSite=Lax; Path=/p; Max-Age=0; \
+               Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+        ),
+    ];
+    TestClient::run(build, async |client| {
+        for (name, fields, want) in read {
+            let path = format!("/{name}");
+            let call = fields.iter().fold(client.get(&path), |call, it| call.header("cookie", it));
+            call.await.expect(200).text(want);
+        }
+        for (which, want) in set {
+            let request = format!("GET /set/{which} HTTP/1.1\r\nhost: a\r\n\r\n");
+            let answer = client.raw(&[request.as_bytes()]).await;
+            let answer = String::from_utf8(answer).expect("text");
+            let sent: Vec<_> =
+                answer.lines().filter_map(|it| it.strip_prefix("set-cookie: ")).collect();
+            assert_eq!(sent, *want, "{which}: {answer}");
+        }
+        for which in ["large", "no%20name", "bad%20name", "bad%20path", "bad%20domain", "error"] {
+            let answer = client.get(&format!("/set/{which}")).await;
+            assert_eq!(answer.status(), if which == "error" { 404 } else { 500 }, "{which}");
+            assert_eq!(answer.header("set-cookie"), None, "{which}");
+        }
+        client.peer(([10, 0, 0, 1], 1));
+        for (which, is_secure) in [("plain", true), ("open", false)] {
+            let call = client.get(&format!("/set/{which}")).header("x-forwarded-proto", "https");
+            let answer = call.await.expect(204);
+            let cookie = answer.header("set-cookie").expect("a cookie");
+            assert_eq!(cookie.contains("; Secure"), is_secure, "{cookie}");
+        }
+    });
+}
+
+#[cfg(feature = "secure-cookies")]
+#[test]
+fn signed_and_private_cookies() {
+    use soloist::cookie::Key;
+
+    struct Keys {
+        ours: Key,
+        other: Key,
+    }
+    async fn read(cx: &Ctx<Keys>) -> Result<Reply> {
+        let (key, name) = (&cx.state().ours, cx.param("name")?);
+        let (signed, private) = (cx.signed_cookie(key, name), cx.private_cookie(key, name));
+        cx.text(signed.or(private).unwrap_or("-"))
+    }
+    async fn set(cx: &Ctx<Keys>) -> Result<Reply> {
+        let (name, value) =
+            (cx.param::<&str>("name")?, cx.query_param("value").unwrap_or_default());
+        let key =
+            if cx.query_param("other").is_some() { &cx.state().other } else { &cx.state().ours };
+        match cx.param("how")? {
+            "signed" => cx.set_signed_cookie(key, (name, value)).empty(),
+            _ => cx.set_private_cookie(key, (name, value)).empty(),
+        }
+    }
+    let build = async |_: Shard| {
+        let keys = Keys { ours: Key::derive_from(&[1; 32]), other: Key::derive_from(&[2; 32]) };
+        Ok(App::new(keys).get("/:name", read).post("/:how/:name", set))
+    };
+    TestClient::run(build, async |client| {
+        let sealed = async |path: &str| {
+            let answer = client.post(path).await.expect(204);
+            let field = answer.header("set-cookie").expect("a cookie").to_owned();
+            assert!(field.ends_with("; HttpOnly; SameSite=Lax; Path=/"), "{field}");
+            field.split_once(';').map(|(cookie, _)| cookie.to_owned()).expect("attributes")
+        };
+        let get = async |cookies: &str| {
+            let answer = client.get("/user").header("cookie", cookies).await.expect(200);
+            String::from_utf8(answer.body().to_vec()).expect("text")
+        };
+        for how in ["signed", "private"] {
+            for (given, want) in [("ann", "ann"), ("", ""), ("%C3%A9;%25%0d=%22", "\u{e9};%\r=\"")]
+            {
+                let cookie = sealed(&format!("/{how}/user?value={given}")).await;
+                assert_eq!(get(&cookie).await, want, "{how} {given}");
+                assert_eq!(get(&format!("user=forged; {cookie}")).await, want, "ours is behind");
+            }
+            let ours = sealed(&format!("/{how}/user?value=ann")).await;
+            assert_eq!(ours.contains("ann"), how == "signed", "{ours}");
+            let theirs = sealed(&format!("/{how}/user?value=ann&other")).await;
+            let other_name = sealed(&format!("/{how}/theme?value=ann")).await;
+            let mut forged = vec![theirs, other_name.replacen("theme", "user", 1)];
+            for at in "user=".len()..ours.len() {
+                let mut bytes = ours.clone().into_bytes();
+                bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+                forged.push(String::from_utf8(bytes).expect("text"));
+                forged.push(ours[..at].to_owned());
+            }
+            forged.extend(["user=", "user", "user=%", "user=%ff"].map(String::from));
+            forged.push(format!("user={}", "\u{e9}".repeat(40)));
+            forged.push(format!("user={}", "A".repeat(10_000)));
+            forged.push(format!("user={}", "%41".repeat(44)));
+            for cookie in forged {
+                assert_eq!(get(&cookie).await, "-", "{how}: {cookie}");
+            }
+        }
+    });
+}

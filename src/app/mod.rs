@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod conn;
+pub(crate) mod cookies;
 pub(crate) mod core;
 pub(crate) mod ctx;
 pub(crate) mod events;
@@ -27,6 +28,8 @@ pub(crate) mod reply;
 pub(crate) mod router;
 pub(crate) mod routes;
 pub(crate) mod rows;
+#[cfg(feature = "secure-cookies")]
+pub(crate) mod secure_cookies;
 pub(crate) mod site;
 pub(crate) mod take;
 pub(crate) mod trailer;

@@ -13,9 +13,10 @@ impl<S: 'static> App<S> {
     /// or one address. A mistake in one fails the start.
     ///
     /// From then on [`Ctx::client`], [`Ctx::scheme`] and [`Ctx::authority`] look at
-    /// X-Forwarded-For, -Proto and -Host, and where none of them came at Forwarded (RFC 7239); only for a peer at
-    /// one of these addresses. Such a proxy must overwrite or add to the fields that it sends, and
-    /// drop the others of these four: what it passes on unseen is a stranger's word.
+    /// X-Forwarded-For, -Proto and -Host, and where none of them came at Forwarded (RFC 7239);
+    /// only for a peer at one of these addresses. Such a proxy must overwrite or add to the fields
+    /// that it sends, and drop the others of these four: what it passes on unseen is a stranger's
+    /// word.
     ///
     /// The list of the whole application counts, also where a mounted one answers that has a list
     /// of its own.

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod chunked;
+pub(crate) mod cookie;
 pub(crate) mod date;
 pub(crate) mod disposition;
 pub(crate) mod encode;
