@@ -9,9 +9,12 @@ use futures_util::StreamExt;
 use ntex::http::header;
 use ntex::time::{Millis, interval};
 use ntex::util::Bytes;
-use ntex::web::error::{ErrorBadRequest, ErrorNotFound, ErrorUnauthorized};
+use ntex::web::error::{ErrorBadRequest, ErrorNotFound};
 use ntex::web::types::{Json, Path, State};
-use ntex::web::{self, App, Error, HttpResponse, HttpServer, ServiceConfig, WebRequest};
+use ntex::web::{
+    self, App, Error, HttpResponse, HttpServer, ServiceConfig, WebRequest, WebResponse,
+};
+use ntex::{Middleware, Service, ServiceCtx, SharedCfg};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default)]
@@ -43,7 +46,7 @@ async fn main() -> std::io::Result<()> {
 fn routes(config: &mut ServiceConfig) {
     config
         .service((hello, show, create, ticks))
-        .service(web::scope("/admin").filter(admins_only).service(served));
+        .service(web::scope("/admin").middleware(AdminsOnly).service(served));
 }
 
 #[web::get("/")]
@@ -94,12 +97,40 @@ async fn count(
     Ok(request)
 }
 
-async fn admins_only(
-    request: WebRequest<web::DefaultError>,
-) -> Result<WebRequest<web::DefaultError>, Error> {
-    match request.headers().get(header::AUTHORIZATION) {
-        Some(value) if value == "Bearer root" => Ok(request),
-        _ => Err(ErrorUnauthorized("unauthorized").into()),
+struct AdminsOnly;
+
+impl<S> Middleware<S, SharedCfg> for AdminsOnly {
+    type Service = AdminsOnlyService<S>;
+
+    fn create(&self, service: S, _: SharedCfg) -> Self::Service {
+        AdminsOnlyService { service }
+    }
+}
+
+struct AdminsOnlyService<S> {
+    service: S,
+}
+
+impl<S, E> Service<WebRequest<E>> for AdminsOnlyService<S>
+where
+    S: Service<WebRequest<E>, Response = WebResponse>,
+{
+    type Response = WebResponse;
+    type Error = S::Error;
+
+    ntex::forward_poll!(service);
+    ntex::forward_ready!(service);
+    ntex::forward_shutdown!(service);
+
+    async fn call(
+        &self,
+        request: WebRequest<E>,
+        ctx: ServiceCtx<'_, Self>,
+    ) -> Result<Self::Response, Self::Error> {
+        match request.headers().get(header::AUTHORIZATION) {
+            Some(value) if value == "Bearer root" => ctx.call(&self.service, request).await,
+            _ => Ok(request.into_response(HttpResponse::Unauthorized())),
+        }
     }
 }
 
@@ -134,10 +165,7 @@ mod tests {
         assert_eq!(made.headers().get(header::LOCATION).unwrap(), "/todos/1");
         assert_eq!(test::read_body(made).await, todo);
         assert_eq!(test::read_response(&app, get("/todos/1")).await, todo);
-        let refused = app.call(get("/admin/served")).await.unwrap_err();
-        let refused = refused.as_response_error();
-        let request = TestRequest::default().to_http_request();
-        assert_eq!(refused.error_response(&request).status(), 401);
+        assert_eq!(call_service(&app, get("/admin/served")).await.status(), 401);
         let admin = TestRequest::with_uri("/admin/served");
         let admin = admin.header(header::AUTHORIZATION, "Bearer root").to_request();
         assert_eq!(test::read_response(&app, admin).await, "9");
