@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use soloist::Event;
 use soloist::prelude::*;
 
 #[path = "common/args.rs"]

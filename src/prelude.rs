@@ -1,3 +1,3 @@
 //! The names that an application file needs.
 
-pub use crate::{App, Ctx, Error, Limits, Next, Own, Reply, Result, Server, Shard};
+pub use crate::{App, Ctx, Error, Event, Limits, Next, Own, Reply, Result, Server, Shard};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use soloist::prelude::*;
 use soloist::testing::{TestClient, TestServer};
-use soloist::{Event, Problem, problem_json};
+use soloist::{Problem, problem_json};
 
 /// A reply that a handler kept for another request.
 type Kept = RefCell<Option<Reply>>;

@@ -4,7 +4,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use soloist::Event;
 use soloist::prelude::*;
 use soloist::testing::TestClient;
 

@@ -437,7 +437,7 @@ fn the_whole_application_says_who_is_believed() {
     let stream = async |cx: &Cx| {
         let mut events = cx.events().await?;
         let client = cx.client().map_or("-".to_owned(), |addr| addr.to_string());
-        events.send(soloist::Event::data(&client)).await?;
+        events.send(Event::data(&client)).await?;
         events.finish().await
     };
     for (outer, inner, of_10, of_192) in [

@@ -29,7 +29,6 @@ impl<S> Ctx<S> {
     /// ```
     /// use std::time::Duration;
     /// use soloist::prelude::*;
-    /// use soloist::Event;
     ///
     /// async fn clock(cx: &Ctx<()>) -> Result<Reply> {
     ///     let mut seconds = cx.shard().interval(Duration::from_secs(1));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use soloist::Event;
 use soloist::prelude::*;
 use soloist_peers::{Echo, GIB_WRITES, HELLO, Options, User, WRITE_BYTES};
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use soloist::Event;
 use soloist::prelude::*;
 
 #[derive(Default)]
