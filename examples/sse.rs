@@ -92,16 +92,19 @@ async fn counts(cx: &Ctx<Counter>) -> Result<Reply> {
 #[test]
 fn events() {
     soloist::testing::TestClient::run(app, async |client| {
-        let counts = client.open();
-        let mut out = Vec::new();
-        counts.exchange(b"GET /count HTTP/1.1\r\nhost: a\r\n\r\n", &mut out);
-        client.post("/count").await.expect(200).text("1");
-        counts.exchange(b"", &mut out);
-        let text = String::from_utf8_lossy(&out);
-        assert!(text.contains("event: count\nid: 0\ndata: 0\n\n"), "{text}");
-        assert!(text.ends_with("event: count\nid: 1\ndata: 1\n\n\r\n"), "{text}");
-        let again = b"GET /count HTTP/1.1\r\nhost: a\r\nlast-event-id: 1\r\n\r\n";
-        let out = client.raw_open(again).await.0;
-        assert!(out.ends_with(b"\r\n\r\n"), "nothing new");
+        let mut counts = client.get("/count").events().await;
+        for now in 0..2_u64 {
+            let told = counts.next().await.expect("an event");
+            assert_eq!((&*told.event, told.id.as_deref()), ("count", Some(&*now.to_string())));
+            assert_eq!(told.json::<u64>(), now);
+            client.post("/count").await.expect(200);
+        }
+        drop(counts);
+        // One that comes back hears what it has not heard.
+        let mut counts = client.get("/count").header("last-event-id", "1").events().await;
+        assert_eq!(counts.next().await.map(|it| it.data), Some("2".to_owned()));
+        let mut clock = client.get("/clock").events().await;
+        client.stop().await;
+        while clock.next().await.is_some() {}
     });
 }

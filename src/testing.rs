@@ -17,6 +17,8 @@
 //! });
 //! ```
 
+mod events;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io::{Read, Write};
@@ -42,6 +44,8 @@ use crate::shard::affinity::original_mask;
 use crate::shard::blocking::Blocking;
 use crate::shard::inbox::Seat;
 use crate::shard::{Local, Place, Shard, waker};
+
+pub use events::{TestEvent, TestEvents};
 
 /// A client of an application that runs on this thread, in memory.
 ///
@@ -283,6 +287,15 @@ impl<'a> Call<'a> {
         self.header("content-type", "application/json").body(body)
     }
 
+    fn head(&self) -> String {
+        let Call { method, path, fields, .. } = self;
+        let length = match self.body.len() {
+            0 => String::new(),
+            len => format!("content-length: {len}\r\n"),
+        };
+        format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}{length}\r\n")
+    }
+
     /// Sends the body late, in pieces of so many bytes.
     pub fn pieces(mut self, bytes: usize) -> Call<'a> {
         self.piece_bytes = bytes.max(1);
@@ -296,12 +309,8 @@ impl<'a> IntoFuture for Call<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Call { client, method, path, fields, body, piece_bytes } = self;
-            let length = match body.len() {
-                0 => String::new(),
-                len => format!("content-length: {len}\r\n"),
-            };
-            let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{fields}{length}\r\n");
+            let head = self.head();
+            let Call { client, method, body, piece_bytes, .. } = self;
             let wire = {
                 let mut kept = client.wire.borrow_mut();
                 match &*kept {
@@ -415,21 +424,26 @@ impl Answer {
         }
     }
 
-    /// Reads one answer from the start of `raw`, interim ones skipped: it and its length.
-    fn read(raw: &[u8], method: &str, closed: bool) -> Option<(Answer, usize)> {
+    /// Reads the head of an answer from the start of `raw`, interim ones skipped: it and its end.
+    fn begin(raw: &[u8]) -> Option<(Answer, usize)> {
         let mut slots = [httparse::EMPTY_HEADER; 64];
         let mut head = httparse::Response::new(&mut slots);
         let httparse::Status::Complete(len) = head.parse(raw).ok()? else { return None };
         let status = head.code?;
         if (100..200).contains(&status) && status != 101 {
-            return Answer::read(&raw[len..], method, closed).map(|(it, used)| (it, used + len));
+            return Answer::begin(&raw[len..]).map(|(it, end)| (it, end + len));
         }
         let field = |it: &httparse::Header<'_>| {
             (it.name.to_owned(), String::from_utf8_lossy(it.value).into_owned())
         };
         let fields = head.headers.iter().map(field).collect();
-        let mut answer = Answer { asked: String::new(), status, fields, body: Vec::new() };
-        let rest = &raw[len..];
+        Some((Answer { asked: String::new(), status, fields, body: Vec::new() }, len))
+    }
+
+    /// Reads one answer from the start of `raw`: it and its end.
+    fn read(raw: &[u8], method: &str, closed: bool) -> Option<(Answer, usize)> {
+        let (mut answer, len) = Answer::begin(raw)?;
+        let (status, rest) = (answer.status, &raw[len..]);
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Some((answer, len));
         }
@@ -439,9 +453,7 @@ impl Answer {
             return Some((answer, len + length));
         }
         if answer.header("transfer-encoding").is_some() {
-            let limits =
-                ChunkLimits { line_bytes_max: 1024, trailer_bytes_max: 8192, trailers_max: 32 };
-            let mut decoder = Chunked::new(limits);
+            let mut decoder = Chunked::new(chunk_limits());
             let mut at = 0;
             loop {
                 match decoder.decode(&rest[at..]).ok()? {
@@ -633,6 +645,10 @@ impl Rig {
             self.local.advance_wheel();
         }
     }
+}
+
+fn chunk_limits() -> ChunkLimits {
+    ChunkLimits { line_bytes_max: 1024, trailer_bytes_max: 8192, trailers_max: 32 }
 }
 
 /// Collects what the server writes until it closes.

@@ -432,6 +432,20 @@ fn rates_are_bounded() {
 }
 
 #[test]
+fn clients_behind_a_trusted_proxy_have_rates_of_their_own() {
+    let app = async |_: Shard| {
+        let app = App::new(()).trust(&["10.0.0.1"]).wrap(limit_rate(1, 1));
+        Ok(app.get("/", async |cx| cx.text("hello")))
+    };
+    TestClient::run(app, async |client| {
+        client.peer(([10, 0, 0, 1], 4711));
+        for (address, status) in [("192.0.2.7", 200), ("192.0.2.8", 200), ("192.0.2.7", 429)] {
+            client.get("/").header("x-forwarded-for", address).await.expect(status);
+        }
+    });
+}
+
+#[test]
 fn entity_tags() {
     let app = async |_: Shard| Ok(behind(etag(Strength::Strong)));
     TestClient::run(app, async |client| {

@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) mime: Cell<&'static str>,
     /// Field lines of the answer, each with its CRLF.
     pub(crate) fields: Cell<Vec<u8>>,
+    /// A bit for each name among `fields`, or once among them: see [`name_bit`].
+    pub(crate) names: Cell<u64>,
     pub(crate) body: Cell<Vec<u8>>,
     pub(crate) phase: Cell<Phase>,
     /// The connection ends with this answer.
@@ -124,6 +126,7 @@ impl Core {
             stated: Cell::new(false),
             mime: Cell::new(""),
             fields: Cell::default(),
+            names: Cell::new(0),
             body: Cell::default(),
             phase: Cell::new(Phase::Open),
             close: Cell::new(false),
@@ -178,6 +181,7 @@ impl Core {
         self.stated.set(false);
         self.mime.set("");
         self.with_fields(Vec::clear);
+        self.names.set(0);
         self.with_body(Vec::clear);
         self.bad_field.set(false);
         if self.phase.get() == Phase::Answered {
@@ -213,8 +217,9 @@ impl Core {
         if is("content-type") {
             self.mime.set("");
         }
+        let known = self.note(name_bit(name));
         self.with_fields(|fields| {
-            if !add && !fields.is_empty() {
+            if !add && known {
                 remove_field(fields, name);
             }
             fields.reserve(name.len() + value.len() + 4);
@@ -230,7 +235,7 @@ impl Core {
         if name.eq_ignore_ascii_case("content-type") && !self.mime.get().is_empty() {
             return Some(self.mime.get().to_owned());
         }
-        self.with_fields(|fields| {
+        self.look_for(name, |fields| {
             let line = lines(fields).find(|line| is_named(line, name))?;
             Some(String::from_utf8_lossy(line[name.len() + 1..].trim_ascii()).into_owned())
         })
@@ -238,7 +243,23 @@ impl Core {
 
     /// Whether a field of that name is set.
     pub(crate) fn has_field(&self, name: &str) -> bool {
-        self.with_fields(|fields| lines(fields).any(|line| is_named(line, name)))
+        self.look_for(name, |fields| lines(fields).any(|line| is_named(line, name)))
+    }
+
+    /// Looks through the fields of the answer, if one of that name can be among them.
+    pub(crate) fn look_for<T: Default>(&self, name: &str, look: impl FnOnce(&[u8]) -> T) -> T {
+        if self.names.get() & name_bit(name) == 0 {
+            return T::default();
+        }
+        self.with_fields(|fields| look(fields))
+    }
+
+    /// Says that fields with these bits are set now; whether one may have been before.
+    #[inline]
+    pub(crate) fn note(&self, bits: u64) -> bool {
+        let known = self.names.get();
+        self.names.set(known | bits);
+        known & bits != 0
     }
 
     /// Ready for the next request of the connection; buffers and arena stay.
@@ -266,6 +287,7 @@ impl Core {
         self.stated.set(false);
         self.mime.set("");
         keep_small(self.fields.get_mut());
+        self.names.set(0);
         keep_small(self.body.get_mut());
         self.phase.set(Phase::Open);
         self.close.set(false);
@@ -294,6 +316,15 @@ fn keep_small(bytes: &mut Vec<u8>) {
     } else {
         bytes.clear();
     }
+}
+
+/// A bit of 64 for a field's name in any case: a name whose bit is not set is not there, and the
+/// fields need not be read.
+#[inline]
+pub(crate) fn name_bit(name: &str) -> u64 {
+    let folded = |byte: Option<&u8>| usize::from(byte.map_or(0, |it| it | 0x20));
+    let (first, last) = (folded(name.as_bytes().first()), folded(name.as_bytes().last()));
+    1 << ((name.len() * 5 + first * 3 + last) % 64)
 }
 
 /// Each line with its CRLF.

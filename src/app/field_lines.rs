@@ -1,6 +1,6 @@
 //! Fields of a request and of an answer as middleware sees them: nothing here takes from the heap.
 
-use super::core::{Core, is_named, lines, remove_field};
+use super::core::{Core, is_named, lines, name_bit, remove_field};
 use crate::error::{Error, Result};
 use crate::http::encode::field_is_clean;
 
@@ -10,6 +10,8 @@ pub(crate) struct Lines {
     each: Vec<Line>,
     /// What else the answer depends on: this line goes first, and stands beside others.
     vary: Option<&'static str>,
+    /// The bits of all names.
+    bits: u64,
 }
 
 struct Line {
@@ -30,14 +32,16 @@ impl Lines {
         vary: Option<&'static str>,
         fields: &[(&'static str, &str)],
     ) -> Result<Lines> {
-        let mut lines = Lines { all: Vec::new(), each: Vec::new(), vary };
+        let mut lines = Lines { all: Vec::new(), each: Vec::new(), vary, bits: 0 };
         if let Some(name) = vary {
+            lines.bits |= name_bit("vary");
             push_line(&mut lines.all, "vary", name.as_bytes());
         }
         for &(name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
             if !field_is_clean(name, value) {
                 return Err(Error::new(500, format!("{name}: {value:?} cannot be sent")));
             }
+            lines.bits |= name_bit(name);
             let start = lines.all.len();
             push_line(&mut lines.all, name, value.as_bytes());
             lines.each.push(Line { name, start, end: lines.all.len() });
@@ -45,7 +49,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Whether one of these fields is set already: mostly none is, then one look is enough.
+    /// Whether one of these fields is set already.
     fn meets(&self, fields: &[u8]) -> bool {
         let is_ours = |line: &[u8]| {
             self.each.iter().any(|it| is_named(line, it.name))
@@ -86,7 +90,7 @@ impl Core {
         if name.eq_ignore_ascii_case("content-type") && !self.mime.get().is_empty() {
             return Some(self.mime.get());
         }
-        self.with_fields(|fields| {
+        self.look_for(name, |fields| {
             let line = lines(fields).find(|line| is_named(line, name))?;
             let value = str::from_utf8(line[name.len() + 1..].trim_ascii()).ok()?;
             Some(self.arena.copy(value))
@@ -97,7 +101,7 @@ impl Core {
     #[cfg(feature = "compress")]
     pub(crate) fn field_has(&self, name: &str, element: &str) -> bool {
         let same = |it: &[u8]| it.trim_ascii().eq_ignore_ascii_case(element.as_bytes());
-        self.with_fields(|fields| {
+        self.look_for(name, |fields| {
             let mut named = lines(fields).filter(|line| is_named(line, name));
             named.any(|line| line[name.len() + 1..].split(|byte| *byte == b',').any(same))
         })
@@ -106,7 +110,11 @@ impl Core {
     /// Says that the answer depends on a field of the request (RFC 9110 section 12.5.5).
     pub(crate) fn add_vary(&self, name: &'static str) {
         let covers = |it: &[u8]| it == b"*" || it.eq_ignore_ascii_case(name.as_bytes());
+        let known = self.note(name_bit("vary"));
         self.with_fields(|fields| {
+            if !known {
+                return push_line(fields, "vary", name.as_bytes());
+            }
             let lists = lines(fields).filter(|line| is_named(line, "vary"));
             let mut listed = lists.flat_map(|line| line[5..].split(|byte| *byte == b','));
             let told = listed.any(|it| covers(it.trim_ascii()));
@@ -119,8 +127,9 @@ impl Core {
 
     /// Sets a field that is known to be clean.
     pub(crate) fn set_clean_field(&self, name: &'static str, value: &[u8]) {
+        let known = self.note(name_bit(name));
         self.with_fields(|fields| {
-            if lines(fields).any(|line| is_named(line, name)) {
+            if known {
                 remove_field(fields, name);
             }
             push_line(fields, name, value);
@@ -129,8 +138,9 @@ impl Core {
 
     /// Sets these fields, in place of earlier ones.
     pub(crate) fn set_lines(&self, set: &Lines) {
+        let known = self.note(set.bits);
         let met = self.with_fields(|fields| {
-            let met = set.meets(fields);
+            let met = known && set.meets(fields);
             if !met {
                 fields.extend_from_slice(&set.all);
             }
@@ -149,8 +159,9 @@ impl Core {
 
     /// Sets those of these fields that are not there.
     pub(crate) fn add_missing_lines(&self, set: &Lines) {
+        let known = self.note(set.bits);
         let met = self.with_fields(|fields| {
-            if !set.meets(fields) {
+            if !known || !set.meets(fields) {
                 fields.extend_from_slice(&set.all);
                 return false;
             }

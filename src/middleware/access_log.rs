@@ -1,6 +1,7 @@
 //! One line a request.
 
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
 use tracing::Level;
 
@@ -16,7 +17,7 @@ use crate::http::head::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Fields of the event, for a subscriber that formats them: `method`, `path`, `status`,
-    /// `bytes`, `us`, `request_id`, `peer`, `route`, `cut`.
+    /// `bytes`, `us`, `request_id`, `client`, `route`, `cut`.
     Fields,
     /// The event's message is a line of the Combined Log Format, with the query.
     Combined,
@@ -76,7 +77,7 @@ impl<S> Drop for Entry<'_, S> {
                 bytes = line.bytes,
                 us = line.us,
                 request_id = line.request_id,
-                peer = line.peer.map(tracing::field::display),
+                client = line.client.map(tracing::field::display),
                 route = line.route,
                 cut = line.cut,
             ),
@@ -93,7 +94,7 @@ struct Line<'a> {
     bytes: u64,
     us: u64,
     request_id: Option<&'a str>,
-    peer: Option<std::net::SocketAddr>,
+    client: Option<IpAddr>,
     route: Option<&'a str>,
     cut: bool,
 }
@@ -121,7 +122,7 @@ impl<'a> Line<'a> {
             bytes,
             us: (core.local.clock.peek_ns() - core.received_ns) / 1_000,
             request_id: cx.got::<RequestId>().map(RequestId::as_str),
-            peer: cx.peer(),
+            client: cx.client(),
             route: cx.route(),
             cut: core.phase.get() == Phase::Streaming,
         }
@@ -134,11 +135,11 @@ struct Combined<'a, S>(&'a Line<'a>, &'a Ctx<S>);
 impl<S> fmt::Display for Combined<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Combined(line, cx) = self;
-        match line.peer {
-            Some(peer) => write!(f, "{}", peer.ip())?,
+        match line.client {
+            Some(client) => write!(f, "{client}")?,
             None => f.write_str("-")?,
         }
-        // From `Sun, 06 Nov 1994 08:49:37 GMT`, which may be some seconds old for a long request.
+        // From `Sun, 06 Nov 1994 08:49:37 GMT`.
         let date = cx.core.date();
         let part = |from, to| str::from_utf8(&date[from..to]).unwrap_or("-");
         let (day, month, year, time) = (part(5, 7), part(8, 11), part(12, 16), part(17, 25));
@@ -184,8 +185,8 @@ impl fmt::Display for Json<'_> {
         if let Some(id) = line.request_id {
             write!(f, ",\"request_id\":{}", Quoted(id))?;
         }
-        if let Some(peer) = line.peer {
-            write!(f, ",\"peer\":\"{peer}\"")?;
+        if let Some(client) = line.client {
+            write!(f, ",\"client\":\"{client}\"")?;
         }
         if let Some(route) = line.route {
             write!(f, ",\"route\":{}", Quoted(route))?;

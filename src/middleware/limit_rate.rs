@@ -16,8 +16,8 @@ use crate::limits::RATE_CLIENTS_MAX;
 ///
 /// An IPv6 address counts as its /64, which is what one customer has. Each shard counts for
 /// itself: a client with many connections meets the bound once on every shard. A shard remembers
-/// 65,536 clients and forgets the one that asked the longest ago. Behind a proxy every client has
-/// the proxy's address: use [`limit_rate_by`].
+/// 65,536 clients and forgets the one that asked the longest ago. Behind a proxy
+/// that is not trusted ([`App::trust`](crate::App::trust)) all clients are one.
 ///
 /// ```
 /// use soloist::middleware::limit_rate;
@@ -29,7 +29,7 @@ pub fn limit_rate<S: 'static>(per_second: u32, burst: u32) -> impl Middleware<S>
     let table = RefCell::new(Buckets::new(per_second, burst, RATE_CLIENTS_MAX));
     async move |cx: &Ctx<S>, next: Next<'_>| {
         // In memory, or once the client is gone, there is no address: all of those are one.
-        let key = cx.peer().map_or(0, |peer| key_of(peer.ip()));
+        let key = cx.client().map_or(0, key_of);
         take(cx, &table, key)?;
         next.run().await
     }

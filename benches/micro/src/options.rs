@@ -20,6 +20,11 @@ works
   ctx_hello        a whole warm request in memory: GET /
   ctx_param_json   the same: GET /users/42, answered in JSON
   ctx_json_body    the same: POST /echo, JSON both ways
+  std5_none        hello once more, to compare the next two with
+  std5_unheard     with five middlewares (id, log, time-out, CORS, secure headers), no subscriber
+  std5_logged      the same with a subscriber that formats each line for a sink
+  alone_br ..      100 KiB of JSON compressed by the library: br (4), zstd (3), gzip (6)
+  compress_br ..   the same as an answer by the middleware
   mesh_ping        from a handler to another shard and back, pinned to two cores if there are two
   eventfd_ping     the same way between two bare threads over eventfds; runs with mesh_ping
 ";

@@ -1,8 +1,10 @@
 //! All works, in the order of the table.
 
 mod arena;
+mod coding;
 mod ctx;
 pub mod mesh;
+mod middleware;
 mod parse;
 mod router;
 
@@ -13,5 +15,7 @@ pub fn run(runner: &mut Runner) {
     router::run(runner);
     arena::run(runner);
     ctx::run(runner);
+    middleware::run(runner);
+    coding::run(runner);
     mesh::run(runner);
 }

@@ -1,0 +1,205 @@
+//! The client of an event stream, for tests.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{Answer, Call, Rig, chunk_limits, collect};
+use crate::base::wire::{Close, Wire};
+use crate::http::chunked::{Chunked, Step};
+
+/// How much of the shard's time may go by before an event comes.
+const PATIENCE_MS: u64 = 48 * 3_600_000;
+
+impl<'a> Call<'a> {
+    /// Asks on a connection of its own and listens to the events that come: see
+    /// [`Ctx::events`](crate::Ctx::events).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::prelude::*;
+    /// use soloist::testing::TestClient;
+    ///
+    /// async fn clock(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let mut hours = cx.shard().interval(Duration::from_secs(3600));
+    ///     let mut events = cx.events().await?;
+    ///     while let Some(()) = events.wait(hours.tick()).await {
+    ///         events.send(Event::data("cuckoo").event("hour")).await?;
+    ///     }
+    ///     events.finish().await
+    /// }
+    ///
+    /// async fn app(_: Shard) -> Result<App<()>> {
+    ///     Ok(App::new(()).get("/clock", clock))
+    /// }
+    ///
+    /// TestClient::run(app, async |client| {
+    ///     let mut events = client.get("/clock").events().await;
+    ///     let told = events.next().await.expect("an event"); // takes no hour
+    ///     assert_eq!((&*told.event, &*told.data), ("hour", "cuckoo"));
+    ///     client.stop().await;
+    ///     assert!(events.next().await.is_none());
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// When the answer is not an event stream of status 200; the message shows the exchange.
+    pub async fn events(self) -> TestEvents<'a> {
+        let rig = &self.client.rig;
+        let wire = rig.connect();
+        let head = self.head();
+        wire.push(&[head.as_bytes(), &self.body].concat());
+        let mut raw = Vec::new();
+        let (answer, len) = poll_fn(|_| {
+            collect(&wire, &mut raw);
+            let closed = wire.closing() != Close::Open;
+            match Answer::begin(&raw) {
+                Some(begun) => Poll::Ready(begun),
+                None if closed => panic!("no answer to\n{head}"),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        let mime = answer.header("content-type").unwrap_or_default();
+        let is_stream = answer.status == 200 && mime.starts_with("text/event-stream");
+        let answer = Answer { asked: head, ..answer };
+        assert!(is_stream, "an event stream expected, but\n{}", answer.exchange());
+        let chunked = answer.header("transfer-encoding").is_some();
+        let decoder = chunked.then(|| Chunked::new(chunk_limits()));
+        raw.drain(..len);
+        TestEvents { rig, wire, answer, decoder, raw, text: Vec::new(), ended: false }
+    }
+}
+
+/// An event stream that a test listens to. Dropped, it vanishes as a client that lost its
+/// network does: the handler is dropped at its next await.
+pub struct TestEvents<'a> {
+    rig: &'a Rig,
+    wire: Rc<Wire>,
+    answer: Answer,
+    decoder: Option<Chunked>,
+    /// Bytes of the body, still in chunks.
+    raw: Vec<u8>,
+    /// The stream from the first event on that was not given out yet.
+    text: Vec<u8>,
+    ended: bool,
+}
+
+impl TestEvents<'_> {
+    /// The head of the answer.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// The next event, comments passed over; the shard's time goes on until it comes. None when
+    /// the stream is over.
+    ///
+    /// # Panics
+    /// When none comes within 48 hours of that time.
+    pub async fn next(&mut self) -> Option<TestEvent> {
+        let start_ms = self.rig.local.clock.now_ms();
+        poll_fn(|_| {
+            self.take_in();
+            if let Some(event) = self.pop() {
+                return Poll::Ready(Some(event));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let waited_ms = self.rig.local.clock.now_ms() - start_ms;
+            assert!(waited_ms < PATIENCE_MS, "no event in two days to\n{}", self.answer.exchange());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Takes in what the server has written.
+    fn take_in(&mut self) {
+        collect(&self.wire, &mut self.raw);
+        let Some(decoder) = &mut self.decoder else {
+            self.text.append(&mut self.raw);
+            self.ended = self.wire.closing() != Close::Open;
+            return;
+        };
+        let mut at = 0;
+        while !self.ended {
+            match decoder.decode(&self.raw[at..]) {
+                Ok(Step::Data { start, end }) => {
+                    self.text.extend_from_slice(&self.raw[at + start..at + end]);
+                    at += end;
+                }
+                Ok(Step::More { taken }) => {
+                    at += taken;
+                    break;
+                }
+                Ok(Step::End { .. }) => self.ended = true,
+                Err(refusal) => panic!("the server's chunks: {}", refusal.reason),
+            }
+        }
+        self.raw.drain(..at);
+        self.ended |= self.wire.closing() != Close::Open;
+    }
+
+    /// The first whole event.
+    fn pop(&mut self) -> Option<TestEvent> {
+        loop {
+            let end = self.text.windows(2).position(|two| two == b"\n\n")? + 2;
+            let block: Vec<u8> = self.text.drain(..end).collect();
+            if let Some(event) = TestEvent::read(&String::from_utf8_lossy(&block)) {
+                return Some(event);
+            }
+        }
+    }
+}
+
+impl Drop for TestEvents<'_> {
+    fn drop(&mut self) {
+        self.wire.kill();
+        while self.rig.pump() {}
+    }
+}
+
+/// An event as it came. Browsers pass over one without data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestEvent {
+    /// Its name; browsers call a nameless one `message`.
+    pub event: String,
+    /// Its id, if it has one; an empty one takes the last id back.
+    pub id: Option<String>,
+    /// Its data, lines joined with LF.
+    pub data: String,
+    /// How long a client is to wait before it comes back.
+    pub retry: Option<Duration>,
+}
+
+impl TestEvent {
+    /// The data, read as JSON.
+    #[track_caller]
+    pub fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// None for a comment alone.
+    fn read(block: &str) -> Option<TestEvent> {
+        let mut event = TestEvent::default();
+        let mut lines = Vec::new();
+        let mut any = false;
+        for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with(':')) {
+            any = true;
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                "event" => event.event = value.to_owned(),
+                "id" => event.id = Some(value.to_owned()),
+                "data" => lines.push(value),
+                "retry" => event.retry = value.parse().ok().map(Duration::from_millis),
+                _ => {}
+            }
+        }
+        event.data = lines.join("\n");
+        any.then_some(event)
+    }
+}
