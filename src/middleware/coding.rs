@@ -35,7 +35,13 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(coding: Coding, level: u32, into: Vec<u8>) -> io::Result<Encoder> {
+    /// `bytes` of a body whose length is known: the coder takes no more memory than it needs.
+    pub(super) fn new(
+        coding: Coding,
+        level: u32,
+        into: Vec<u8>,
+        bytes: Option<usize>,
+    ) -> io::Result<Encoder> {
         Ok(match coding {
             Coding::Brotli => {
                 let window = BROTLI_WINDOW_LOG;
@@ -43,7 +49,9 @@ impl Encoder {
                 Encoder::Brotli(Box::new(coder))
             }
             Coding::Zstd => {
-                Encoder::Zstd(zstd::stream::write::Encoder::new(into, level.cast_signed())?)
+                let mut coder = zstd::stream::write::Encoder::new(into, level.cast_signed())?;
+                coder.set_pledged_src_size(bytes.map(|it| it as u64))?;
+                Encoder::Zstd(coder)
             }
             Coding::Gzip => {
                 let level = flate2::Compression::new(level);

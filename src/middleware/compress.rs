@@ -97,13 +97,13 @@ impl Compress {
         }
     }
 
-    fn encoder(&self, coding: Coding, into: Vec<u8>) -> io::Result<Encoder> {
+    fn encoder(&self, coding: Coding, into: Vec<u8>, bytes: Option<usize>) -> io::Result<Encoder> {
         let level = match coding {
             Coding::Brotli => self.brotli_level,
             Coding::Zstd => self.zstd_level,
             Coding::Gzip => self.gzip_level,
         };
-        Encoder::new(coding, level, into)
+        Encoder::new(coding, level, into, bytes)
     }
 
     /// What the client likes best of them.
@@ -182,7 +182,7 @@ const NAME: &str = "Accept-Encoding";
 async fn compress_body(core: &Core, coding: Coding, settings: &Compress) {
     let plain = core.body.take();
     let coded = async {
-        let mut encoder = settings.encoder(coding, core.local.spares.take())?;
+        let mut encoder = settings.encoder(coding, core.local.spares.take(), Some(plain.len()))?;
         for (at, slice) in plain.chunks(CODING_SLICE_BYTES).enumerate() {
             if at > 0 {
                 yield_now().await;
@@ -213,7 +213,7 @@ fn filter_stream(head: &ReplyHead<'_>, settings: &Compress) {
     }
     core.add_vary(NAME);
     let Some(coding) = settings.choose(core) else { return };
-    match settings.encoder(coding, Vec::new()) {
+    match settings.encoder(coding, Vec::new(), None) {
         Ok(encoder) => {
             head.filter_body(Filter { encoder: Some(encoder) });
             mark(core, coding);

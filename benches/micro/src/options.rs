@@ -24,7 +24,7 @@ works
   std5_unheard     with five middlewares (id, log, time-out, CORS, secure headers), no subscriber
   std5_logged      the same with a subscriber that formats each line for a sink
   alone_br ..      100 KiB of JSON compressed by the library: br (4), zstd (3), gzip (6)
-  compress_br ..   the same as an answer by the middleware
+  compress_br ..   the same as an answer by the middleware; compress_none: sent as it is
   mesh_ping        from a handler to another shard and back, pinned to two cores if there are two
   eventfd_ping     the same way between two bare threads over eventfds; runs with mesh_ping
 ";
