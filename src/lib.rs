@@ -82,6 +82,8 @@ struct Readme;
 mod book {
     #[doc = include_str!("../docs/src/first-service.md")]
     struct FirstService;
+    #[doc = include_str!("../docs/src/pages.md")]
+    struct Pages;
     #[doc = include_str!("../docs/src/shards.md")]
     struct Shards;
     #[doc = include_str!("../docs/src/errors.md")]

@@ -4,9 +4,11 @@
 //! Try: a browser on http://127.0.0.1:8080/, and beside it
 //! `wrk -t1 -c64 -d20 http://127.0.0.1:8080/hello`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use soloist::middleware::{Incoming, request_id, secure_headers};
 use soloist::prelude::*;
 
 #[path = "../common/args.rs"]
@@ -20,21 +22,16 @@ fn main() -> Result<()> {
 
 async fn app(_: Shard) -> Result<App<()>> {
     Ok(App::new(())
-        .wrap(safe)
+        .wrap(request_id(Incoming::Ignore))
+        .wrap(secure_headers())
         .get("/", async |cx| cx.html(PAGE))
         .get("/hello", async |cx| cx.text("hello, world"))
         .get("/greet/:name", greet)
         .post("/echo", async |cx| cx.bytes("application/octet-stream", cx.body().await?))
         .get("/count/:to", count)
         .get("/nap/:ms", nap)
-        .get("/stats", stats))
-}
-
-/// Middleware: what every page should say to a browser.
-async fn safe(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
-    let reply = next.reply().await;
-    cx.set_header("x-content-type-options", "nosniff");
-    Ok(reply)
+        .get("/stats", async |cx| cx.set_header("cache-control", "no-store").json(&view(cx).await))
+        .get("/live", live))
 }
 
 async fn greet(cx: &Ctx<()>) -> Result<Reply> {
@@ -59,30 +56,42 @@ async fn nap(cx: &Ctx<()>) -> Result<Reply> {
     cx.text("good morning\n")
 }
 
-/// What the page shows.
-async fn stats(cx: &Ctx<()>) -> Result<Reply> {
-    #[derive(Serialize)]
-    struct Row {
-        shard: usize,
-        requests: u64,
-        connections: u64,
-        bytes_out: u64,
-        turns: u64,
-        completions: u64,
-        parks: u64,
-        p50_us: f64,
-        p99_us: f64,
-        p999_us: f64,
+/// What the page shows, once a second.
+async fn live(cx: &Ctx<()>) -> Result<Reply> {
+    let mut seconds = cx.shard().interval(Duration::from_secs(1));
+    let mut events = cx.events().await?;
+    events.send(Event::json(&view(cx).await)).await?;
+    while let Some(()) = events.wait(seconds.tick()).await {
+        events.send(Event::json(&view(cx).await)).await?;
     }
-    #[derive(Serialize)]
-    struct View {
-        answered_by: usize,
-        core: Option<usize>,
-        ping_us: Option<f64>,
-        arena_bytes: usize,
-        rows: Vec<Row>,
-        counts: std::collections::BTreeMap<&'static str, u64>,
-    }
+    events.finish().await
+}
+
+#[derive(Serialize)]
+struct Row {
+    shard: usize,
+    requests: u64,
+    connections: u64,
+    bytes_out: u64,
+    turns: u64,
+    completions: u64,
+    parks: u64,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+}
+
+#[derive(Serialize)]
+struct View {
+    answered_by: usize,
+    core: Option<usize>,
+    ping_us: Option<f64>,
+    arena_bytes: usize,
+    rows: Vec<Row>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+async fn view(cx: &Ctx<()>) -> View {
     let each = cx.stats_each().await;
     let all = cx.stats_all().await;
     let us = |ns: u64| ns as f64 / 1_000.0;
@@ -100,14 +109,14 @@ async fn stats(cx: &Ctx<()>) -> Result<Reply> {
     };
     let shard = cx.shard();
     let ping = cx.ping((shard.id() + 1) % shard.count()).await;
-    cx.set_header("cache-control", "no-store").json(&View {
+    View {
         answered_by: shard.id(),
         core: shard.core(),
         ping_us: ping.map(|it| it.as_nanos() as f64 / 1_000.0),
         arena_bytes: cx.arena_bytes(),
         rows: each.iter().enumerate().map(row).collect(),
         counts: all.counts().collect(),
-    })
+    }
 }
 
 #[test]
@@ -122,5 +131,10 @@ fn the_tour() {
         client.post("/echo").body("abc").await.expect(200).text("abc");
         let stats: serde_json::Value = client.get("/stats").await.expect(200).json();
         assert_eq!(stats["counts"]["requests"], 6);
+        let mut live = client.get("/live").events().await;
+        for _ in 0..3 {
+            let told: serde_json::Value = live.next().await.expect("an event").json();
+            assert_eq!(told["rows"][0]["requests"], 7);
+        }
     });
 }
