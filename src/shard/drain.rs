@@ -20,7 +20,13 @@ impl<G: Guest> Driver<G> {
             return;
         }
         self.drain = Some(Drain { last: None });
-        for (at, listener) in self.listeners.iter().enumerate() {
+        self.close_gates(0);
+        self.local.begin_drain();
+    }
+
+    /// No new connections from these listeners on. They may come later than the word to drain.
+    pub(super) fn close_gates(&mut self, from: usize) {
+        for (at, listener) in self.listeners.iter().enumerate().skip(from) {
             if let Some(socket) = &listener.socket {
                 socket::close_gate(socket.as_raw_fd());
                 if listener.armed {
@@ -29,7 +35,6 @@ impl<G: Guest> Driver<G> {
             }
         }
         self.drain_listeners();
-        self.local.begin_drain();
     }
 
     /// Takes what listeners still hold, then closes them: closing first would reset it.

@@ -565,7 +565,11 @@ impl<G: Guest> Driver<G> {
         let fresh = self.guest.listeners();
         if !fresh.is_empty() {
             let listener = |socket| Listener { socket: Some(socket), armed: false, resume_ms: 0 };
+            let from = self.listeners.len();
             self.listeners.extend(fresh.into_iter().map(listener));
+            if self.drain.is_some() {
+                self.close_gates(from);
+            }
             self.arm_listeners();
         }
         self.follow_state();

@@ -5,6 +5,8 @@
 //! what a lost message would corrupt must not be dropped by its sender.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
@@ -19,23 +21,31 @@ pub(crate) struct Mesh<M> {
     from: RefCell<Vec<(usize, Consumer<M>)>>,
     /// Where the next drain begins, so that no sender is always first.
     next: Cell<usize>,
+    /// Set when this shard takes nothing any more.
+    over: Arc<AtomicBool>,
 }
 
 /// The sending end, before it has reached the thread it is for: made for all shards at once.
 pub(crate) struct Ends<M> {
-    to: Vec<Option<Producer<M>>>,
+    to: Vec<Option<End<M>>>,
     from: Vec<(usize, Consumer<M>)>,
+    over: Arc<AtomicBool>,
 }
 
+/// A queue's sending end, and whether its receiver is over.
+type End<M> = (Producer<M>, Arc<AtomicBool>);
+
 struct Outlet<M> {
-    queue: RefCell<Producer<M>>,
+    /// None once the receiver is over.
+    queue: RefCell<Option<Producer<M>>>,
+    over: Arc<AtomicBool>,
     inbox: &'static Inbox,
 }
 
 /// The ends for `count` shards, in the order of their ids.
 pub(crate) fn ends<M>(count: usize) -> Vec<Ends<M>> {
-    let mut all: Vec<Ends<M>> =
-        (0..count).map(|_| Ends { to: Vec::new(), from: Vec::new() }).collect();
+    let end = |_| Ends { to: Vec::new(), from: Vec::new(), over: Arc::default() };
+    let mut all: Vec<Ends<M>> = (0..count).map(end).collect();
     for sender in 0..count {
         for receiver in 0..count {
             if sender == receiver {
@@ -43,7 +53,8 @@ pub(crate) fn ends<M>(count: usize) -> Vec<Ends<M>> {
                 continue;
             }
             let (producer, consumer) = RingBuffer::new(MESH_MESSAGES_MAX);
-            all[sender].to.push(Some(producer));
+            let over = all[receiver].over.clone();
+            all[sender].to.push(Some((producer, over)));
             all[receiver].from.push((sender, consumer));
         }
     }
@@ -53,12 +64,12 @@ pub(crate) fn ends<M>(count: usize) -> Vec<Ends<M>> {
 impl<M> Mesh<M> {
     /// `seats` are the seats of all shards, in the order of their ids.
     pub(crate) fn new(ends: Ends<M>, seats: &[u16]) -> Mesh<M> {
-        let outlet = |(to, queue): (usize, Option<Producer<M>>)| {
-            let inbox = inbox::of(seats[to])?;
-            Some(Outlet { queue: RefCell::new(queue?), inbox })
+        let outlet = |(to, end): (usize, Option<End<M>>)| {
+            let (inbox, (queue, over)) = (inbox::of(seats[to])?, end?);
+            Some(Outlet { queue: RefCell::new(Some(queue)), over, inbox })
         };
         let to = ends.to.into_iter().enumerate().map(outlet).collect();
-        Mesh { to, from: RefCell::new(ends.from), next: Cell::new(0) }
+        Mesh { to, from: RefCell::new(ends.from), next: Cell::new(0), over: ends.over }
     }
 
     /// Shards in all, this one included.
@@ -70,15 +81,23 @@ impl<M> Mesh<M> {
     /// it has ended.
     pub(crate) fn send(&self, to: usize, message: M) -> Result<(), M> {
         let Some(Some(outlet)) = self.to.get(to) else { return Err(message) };
-        let mut queue = outlet.queue.borrow_mut();
-        if queue.is_abandoned() {
+        if outlet.over.load(Ordering::SeqCst) {
             return Err(message); // the other shard has ended
         }
-        let pushed = queue.push(message);
-        drop(queue);
+        let pushed = match &mut *outlet.queue.borrow_mut() {
+            Some(queue) => queue.push(message),
+            None => return Err(message),
+        };
         match pushed {
             Ok(()) => {
-                outlet.inbox.notify();
+                // It may have looked for the last time before the push: one of the two sees the
+                // other, as `over` and the queue's indices are in one order.
+                fence(Ordering::SeqCst);
+                if outlet.over.load(Ordering::SeqCst) {
+                    outlet.forsake();
+                } else {
+                    outlet.inbox.notify();
+                }
                 Ok(())
             }
             Err(PushError::Full(message)) => {
@@ -91,7 +110,7 @@ impl<M> Mesh<M> {
     /// Whether that other shard is over, or never was.
     pub(crate) fn has_ended(&self, shard: usize) -> bool {
         match self.to.get(shard) {
-            Some(Some(outlet)) => outlet.queue.borrow().is_abandoned(),
+            Some(Some(outlet)) => outlet.over.load(Ordering::SeqCst),
             _ => true,
         }
     }
@@ -128,9 +147,25 @@ impl<M> Mesh<M> {
     }
 }
 
+impl<M> Outlet<M> {
+    /// Drops what an ended receiver has left in its queue.
+    #[cold]
+    fn forsake(&self) {
+        let queue = self.queue.take();
+        if let Some(queue) = &queue {
+            while !queue.is_abandoned() {
+                std::thread::yield_now(); // it drops its end at this moment
+            }
+        }
+        drop(queue); // not borrowed: what is dropped may send
+    }
+}
+
 /// Who waits for an answer to what is left hears that there is none.
 impl<M> Drop for Mesh<M> {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         for (_, queue) in self.from.get_mut() {
             while queue.pop().is_ok() {}
         }
@@ -168,5 +203,34 @@ mod tests {
         let mut meshes = meshes;
         meshes.remove(1);
         assert_eq!(meshes[0].send(1, 7), Err(7), "it has ended: nobody would take it");
+    }
+
+    /// A message is an Arc: taken or not, it is dropped by the time that the sender is refused.
+    #[test]
+    fn nothing_is_left_in_the_queue_of_a_shard_that_ends() {
+        let seats: Vec<Seat> = (0..2).map(|_| Seat::take().expect("a seat")).collect();
+        let numbers: Vec<u16> = seats.iter().map(Seat::number).collect();
+        for round in 0..2_000 {
+            let mut ends = ends(2).into_iter();
+            let (here, there) = (ends.next().expect("one"), ends.next().expect("two"));
+            let here: Mesh<Arc<()>> = Mesh::new(here, &numbers);
+            let seats = numbers.clone();
+            let ending = std::thread::spawn(move || {
+                let there = Mesh::new(there, &seats);
+                for _ in 0..round % 64 {
+                    there.drain(|_, message| drop(message));
+                }
+            });
+            let (message, mut sent) = (Arc::new(()), 0_u64);
+            loop {
+                match here.send(1, message.clone()) {
+                    Ok(()) => sent += 1,
+                    Err(_) if here.has_ended(1) => break,
+                    Err(_) => std::thread::yield_now(), // full
+                }
+            }
+            ending.join().expect("it ends");
+            assert_eq!(Arc::strong_count(&message), 1, "of {sent} some are left in round {round}");
+        }
     }
 }

@@ -2,10 +2,10 @@
 //! is taken out.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -59,18 +59,23 @@ fn on_an_executor(test: impl AsyncFnOnce() + Send + 'static) {
 struct Rig {
     driver: Driver<Reader>,
     local: Rc<Local>,
-    taken: Rc<Cell<usize>>,
+    guest: Reader,
     /// The other ends.
     peers: Vec<UnixStream>,
     seat: Seat,
     _here: Entered,
 }
 
-struct Reader(Rc<Cell<usize>>);
+#[derive(Clone)]
+struct Reader {
+    taken: Rc<Cell<usize>>,
+    state: Rc<Cell<State>>,
+    fresh: Rc<RefCell<Vec<TcpListener>>>,
+}
 
 impl Guest for Reader {
     fn connect(&self, wire: Rc<Wire>) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
-        let taken = self.0.clone();
+        let taken = self.taken.clone();
         Some(Box::pin(async move {
             while let Input::Bytes = poll_fn(|cx| wire.poll_input(0, cx)).await {
                 let mut bytes = Vec::new();
@@ -85,7 +90,7 @@ impl Guest for Reader {
     }
 
     fn listeners(&self) -> Vec<TcpListener> {
-        Vec::new()
+        self.fresh.take()
     }
 
     fn refusal(&self) -> Vec<u8> {
@@ -93,7 +98,7 @@ impl Guest for Reader {
     }
 
     fn state(&self) -> State {
-        State::Serve
+        self.state.get()
     }
 
     fn last(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
@@ -110,11 +115,12 @@ impl Rig {
         let blocking = Blocking::new(1, 1, original_mask().expect("a mask"));
         let local = Rc::new(Local::new(place, Limits::default(), Clock::new(), blocking));
         let here = waker::enter(local.tasks.clone());
-        let taken = Rc::new(Cell::new(0));
-        let driver = Driver::new(Reader(taken.clone()), local.clone(), seat.inbox());
+        let state = Rc::new(Cell::new(State::Serve));
+        let guest = Reader { taken: Rc::default(), state, fresh: Rc::default() };
+        let driver = Driver::new(guest.clone(), local.clone(), seat.inbox());
         let mut driver = driver.expect("a driver");
         driver.ring.poll(driver.inbox.bell());
-        Rig { driver, local, taken, peers: Vec::new(), seat, _here: here }
+        Rig { driver, local, guest, peers: Vec::new(), seat, _here: here }
     }
 
     /// So many connections, each with `bytes` waiting before its first receive.
@@ -256,7 +262,7 @@ fn what_comes_while_a_shard_is_parked_ends_its_sleep() {
                 assert_eq!(rig.count(Count::Parks), round, "{what}");
                 rig.rest();
                 let bytes = if what == "bytes" { round } else { 0 };
-                assert_eq!(rig.taken.get() as u64, bytes, "the read has swallowed nothing");
+                assert_eq!(rig.guest.taken.get() as u64, bytes, "the read has swallowed nothing");
             }
             assert!(shortest < Duration::from_millis(PARK_MS_MAX / 2), "{what}: {shortest:?}");
         }
@@ -275,7 +281,28 @@ fn without_buffers_a_receive_waits_and_is_armed_again() {
                 rig.count(Count::BuffersShort) > 0,
                 "{connections} took no more than there are"
             );
-            assert_eq!(rig.taken.get(), connections * bytes, "{connections} of {bytes} bytes");
+            assert_eq!(
+                rig.guest.taken.get(),
+                connections * bytes,
+                "{connections} of {bytes} bytes"
+            );
         }
+    });
+}
+
+#[test]
+fn listeners_that_come_after_the_word_to_drain_are_drained() {
+    on_an_executor(async || {
+        let mut rig = Rig::new();
+        rig.guest.state.set(State::Drain);
+        rig.driver.housekeep(); // a tick hears of it first
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let client = TcpStream::connect(listener.local_addr().expect("an address"));
+        rig.guest.fresh.borrow_mut().push(listener);
+        rig.seat.inbox().notify();
+        rig.rest();
+        assert!(rig.driver.listeners.iter().all(|it| it.socket.is_none()), "the drain can end");
+        assert_eq!(rig.count(Count::Accepted), 1, "who waited in the listener is served");
+        drop(client);
     });
 }
