@@ -15,7 +15,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::app::builder::{self, App};
 use crate::app::conn;
-use crate::app::mailbox::{self, Message, Order, Post, Receiver, oneshot};
+use crate::app::mailbox::{self, Message, Order, Post, Receiver, Run, oneshot};
 use crate::app::site::{OnStop, Site};
 use crate::base::clock::Clock;
 use crate::base::counters::Count;
@@ -259,6 +259,12 @@ impl Running {
         };
         let waiting: Vec<_> = self.posts.iter().filter_map(ask).collect();
         waiting.into_iter().filter_map(|it| block_on(it.receive())).collect()
+    }
+
+    /// Does work on a shard's thread, between its turns. False if there is no such shard, or it has
+    /// ended.
+    pub(crate) fn run_on(&self, shard: usize, run: Run) -> bool {
+        self.posts.get(shard).is_some_and(|post| post.leave(Message::Run(run)))
     }
 
     /// Waits until every shard has ended. An error if one ended before it was told to; the others

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -450,4 +452,66 @@ fn blocking_work_is_told_when_nobody_waits() {
     };
     let _server = TestServer::start(1, build);
     assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok("cancelled"));
+}
+
+#[test]
+fn a_held_shard_delays_and_refuses_calls_and_nothing_else() {
+    let build = async |_: Shard| {
+        let nap = Duration::from_millis(20);
+        Ok(App::new(())
+            .get("/id", async |cx| cx.text(cx.shard().id().to_string()))
+            .get("/call", async move |cx| {
+                let shard = cx.shard();
+                cx.json(&shard.on_within(nap, 1, async |it| Ok(it.id())).await?)
+            })
+            .get("/calls", async |cx| {
+                let shard = cx.shard();
+                let mut calls = Vec::new();
+                let refused = loop {
+                    match once_polled(shard.on(1, async |_| Ok(()))).await {
+                        Err(ended) => break ended,
+                        Ok(call) => calls.push(call),
+                    }
+                };
+                let status = refused.err().map_or(200, |error| error.status());
+                cx.text(format!("{status} after {}", calls.len()))
+            }))
+    };
+    let server = TestServer::start(2, build);
+    // A connection stays where it landed: one that is on the first shard.
+    let on_first = (0..200).find_map(|_| {
+        let mut socket = TcpStream::connect(server.addr()).ok()?;
+        (ask(&mut socket, "/id") == "200 0").then_some(socket)
+    });
+    let mut socket = on_first.expect("a connection to the first shard");
+    assert_eq!(ask(&mut socket, "/call"), "200 1");
+    let held = server.hold(1);
+    assert_eq!(ask(&mut socket, "/id"), "200 0");
+    assert!(ask(&mut socket, "/call").starts_with("503 "), "its time is over");
+    // The call that ran into its limit lies there still.
+    assert_eq!(ask(&mut socket, "/calls"), "200 503 after 1023");
+    drop(held);
+    let start = std::time::Instant::now();
+    while ask(&mut socket, "/call") != "200 1" {
+        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
+    }
+}
+
+/// Status and body of an answer with a length, on a connection that stays.
+fn ask(socket: &mut TcpStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("a request");
+    let mut out = String::new();
+    loop {
+        let mut bytes = [0; 1024];
+        let count = socket.read(&mut bytes).expect("an answer");
+        assert!(count > 0, "closed after {out:?}");
+        out += str::from_utf8(&bytes[..count]).expect("text");
+        let Some((head, body)) = out.split_once("\r\n\r\n") else { continue };
+        let length =
+            head.split_once("content-length: ").and_then(|(_, it)| it.split("\r\n").next());
+        if length == Some(&body.len().to_string()) {
+            return format!("{} {body}", head.split(' ').nth(1).unwrap_or_default());
+        }
+    }
 }
