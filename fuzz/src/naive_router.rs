@@ -35,6 +35,10 @@ impl NaiveRouter {
         let count = names.len();
         names.sort_unstable();
         names.dedup();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !names.iter().all(|name| name.chars().all(is_name)) {
+            return false;
+        }
         if names.contains(&"") || names.len() < count || count > 8 {
             return false;
         }
