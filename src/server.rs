@@ -75,6 +75,11 @@ impl Server {
     }
 
     /// Listens at one more address.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let server = Server::bind("127.0.0.1:8080").and_bind("[::1]:8080");
+    /// ```
     pub fn and_bind(mut self, addr: impl Into<String>) -> Server {
         self.addrs.push(addr.into());
         self
@@ -87,6 +92,11 @@ impl Server {
     }
 
     /// One shard on each of these cores.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let server = Server::bind("127.0.0.1:8080").cores([2, 3]); // a shard on each
+    /// ```
     pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Server {
         self.cores = Cores::List(cores.into_iter().collect());
         self
@@ -99,6 +109,14 @@ impl Server {
     }
 
     /// Other bounds than the default ones.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// use soloist::Limits;
+    ///
+    /// let limits = Limits { idle_ms_max: 10_000, ..Limits::default() };
+    /// let server = Server::bind("127.0.0.1:8080").limits(limits);
+    /// ```
     pub fn limits(mut self, limits: Limits) -> Server {
         self.limits = limits;
         self
@@ -143,6 +161,16 @@ impl Server {
     }
 
     /// Serves on threads of its own, for embedding; returns once every shard accepts.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn app(_: Shard) -> Result<App<()>> { Ok(App::new(())) }
+    /// let running = Server::bind("127.0.0.1:0").unpinned(1).start(app)?;
+    /// println!("on {}", running.addrs()[0]);
+    /// running.stop(); // drains
+    /// running.join()?;
+    /// # Ok::<(), soloist::Error>(())
+    /// ```
     pub fn start<S: 'static>(
         self,
         build: impl AsyncFnOnce(Shard) -> Result<App<S>> + Clone + Send + 'static,

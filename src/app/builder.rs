@@ -75,6 +75,14 @@ impl<S: 'static> App<S> {
     }
 
     /// Answers GET, and HEAD unless that has a route of its own.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(()).get("/users/:id", async |cx| {
+    ///     let id: u64 = cx.param("id")?;
+    ///     cx.json(&id)
+    /// });
+    /// ```
     #[track_caller]
     pub fn get(self, path: &str, handler: impl Handler<S>) -> App<S> {
         self.on("GET", path, handler)
@@ -105,6 +113,11 @@ impl<S: 'static> App<S> {
     }
 
     /// Answers any method. OPTIONS answers itself where it has no route.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(()).on("PURGE", "/cache/*path", async |cx| cx.empty());
+    /// ```
     #[track_caller]
     pub fn on(mut self, method: &str, path: &str, handler: impl Handler<S>) -> App<S> {
         self.routes.entries.push(Entry {
@@ -119,6 +132,14 @@ impl<S: 'static> App<S> {
     }
 
     /// Names the route that was added last: see [`Ctx::url`].
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(())
+    ///     .get("/users/:id", async |cx| cx.text(cx.param::<&str>("id")?))
+    ///     .name("user")
+    ///     .get("/", async |cx| cx.redirect(cx.url("user", &[("id", &7)])?));
+    /// ```
     #[track_caller]
     pub fn name(mut self, name: &str) -> App<S> {
         match self.routes.entries.last_mut() {
@@ -156,6 +177,15 @@ impl<S: 'static> App<S> {
     }
 
     /// Adds routes with the same state and the same prefix, and middleware around them alone.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// use soloist::middleware::body_limit;
+    ///
+    /// let app = App::new(())
+    ///     .get("/", async |cx| cx.text("hello"))
+    ///     .group(|app| app.wrap(body_limit(1_000)).post("/notes", async |cx| cx.empty()));
+    /// ```
     #[track_caller]
     pub fn group(mut self, part: impl FnOnce(App<S>) -> App<S>) -> App<S> {
         let part = part(App::shared(self.state.clone()));
@@ -168,6 +198,13 @@ impl<S: 'static> App<S> {
 
     /// Adds routes for one host, or with `*.example.com` for all hosts below one: they go before
     /// those for every host. Names have no case; the port does not count.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(())
+    ///     .host("api.example.com", |app| app.get("/", async |cx| cx.json(&1)))
+    ///     .get("/", async |cx| cx.html("<p>every other host"));
+    /// ```
     #[track_caller]
     pub fn host(mut self, name: &str, part: impl FnOnce(App<S>) -> App<S>) -> App<S> {
         let part = part(App::shared(self.state.clone()));
@@ -268,18 +305,41 @@ impl<S: 'static> App<S> {
 
     /// Puts a middleware around every route of this application, its 404s and 405s. The first one
     /// added is the outermost.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn no_store(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     cx.set_header("cache-control", "no-store");
+    ///     next.run().await
+    /// }
+    /// let app = App::new(()).wrap(no_store).get("/", async |cx| cx.text("hello"));
+    /// ```
     pub fn wrap(mut self, middleware: impl Middleware<S>) -> App<S> {
         self.layers.push(Rc::new(Around(middleware)));
         self
     }
 
     /// Answers what no route does, in place of 404.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(()).fallback(async |cx| {
+    ///     cx.status(404).html("<p>There is nothing here.")
+    /// });
+    /// ```
     pub fn fallback(mut self, handler: impl Handler<S>) -> App<S> {
         self.fallback = Some(Box::new(End(handler)));
         self
     }
 
     /// How errors look. The status and the fields of the error are set already.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(()).on_error(|cx, error| {
+    ///     cx.html(format!("<h1>{}</h1>", error.status())) // the status is set
+    /// });
+    /// ```
     pub fn on_error(mut self, f: impl Fn(&Ctx<S>, &Error) -> Result<Reply> + 'static) -> App<S> {
         self.on_error = Some(Box::new(f));
         self
@@ -319,6 +379,11 @@ impl<S: 'static> App<S> {
 
     /// Runs on every shard once its connections have ended, within the grace; the last one added
     /// goes first.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let app = App::new(()).on_stop(async || println!("the last request is answered"));
+    /// ```
     pub fn on_stop<F: Future<Output = ()> + 'static>(
         mut self,
         f: impl FnOnce() -> F + 'static,

@@ -46,6 +46,13 @@ impl<S> Ctx<S> {
     }
 
     /// The pattern of the route that matched, such as `/todos/:id`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.text(cx.route().unwrap_or("none")) // "/users/:id" for /users/7
+    /// # }
+    /// ```
     pub fn route(&self) -> Option<&str> {
         self.core.route.as_ref().map(|route| &*route.pattern)
     }
@@ -56,6 +63,14 @@ impl<S> Ctx<S> {
     }
 
     /// The first value of that name in the query, decoded.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let page: u32 = cx.query_param("page").and_then(|it| it.parse().ok()).unwrap_or(1);
+    /// cx.json(&page)
+    /// # }
+    /// ```
     pub fn query_param(&self, name: &str) -> Option<&str> {
         for (key, value) in percent::pairs(self.query()).flatten() {
             if key == name {
@@ -74,11 +89,28 @@ impl<S> Ctx<S> {
     }
 
     /// The value of the first header field of that name, in any case.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.text(cx.header("user-agent").unwrap_or("unknown")) // any case
+    /// # }
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         self.core.head.field(self.core.bytes(), name)
     }
 
     /// Every header field, in the order of the request.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// for (name, value) in cx.headers() {
+    ///     println!("{name}: {value}");
+    /// }
+    /// cx.empty()
+    /// # }
+    /// ```
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let bytes = self.core.bytes();
         self.core.head.fields.iter().map(|field| (field.name.text(bytes), field.value.text(bytes)))
@@ -92,12 +124,29 @@ impl<S> Ctx<S> {
     /// A path parameter as text, number or bool. 400 if it is not one.
     ///
     /// For a foreign type with `FromStr` use [`parse`](Ctx::parse).
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let id: u64 = cx.param("id")?; // not a number: 400
+    /// let name: &str = cx.param("name")?; // borrowed from the request
+    /// cx.text(format!("{id} {name}"))
+    /// # }
+    /// ```
     pub fn param<'a, T: FromParam<'a>>(&'a self, name: &str) -> Result<T> {
         let text = self.param_text(name)?;
         T::from_param(text).map_err(|kind| Error::bad_request(format!("{name}: not {kind}")))
     }
 
     /// A path parameter of any type with `FromStr`. 400 if it is not one.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let address: std::net::IpAddr = cx.parse("address")?;
+    /// cx.text(address.to_string())
+    /// # }
+    /// ```
     pub fn parse<T: FromStr>(&self, name: &str) -> Result<T> {
         let text = self.param_text(name)?;
         text.parse().map_err(|_| Error::bad_request(format!("{name}: not valid")))
@@ -107,12 +156,28 @@ impl<S> Ctx<S> {
     /// Borrowed from the receive buffer when it came with the head.
     ///
     /// Dropped half-way, it goes on where it stopped when it is called again.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let bytes = cx.body().await?; // more than `body_bytes_max`: 413
+    /// cx.json(&bytes.len())
+    /// # }
+    /// ```
     pub async fn body(&self) -> Result<&[u8]> {
         self.core.read_body().await
     }
 
     /// The whole body as JSON. Strings without escapes may be borrowed. 400 if it is not valid,
     /// with the path of the field that does not suit, such as `lines[2].price`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let numbers: Vec<u32> = cx.body_json().await?; // a mistake: 400 with its place
+    /// cx.json(&numbers.iter().sum::<u32>())
+    /// # }
+    /// ```
     pub async fn body_json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         let body = self.core.read_body().await?;
         super::json::read(body)
@@ -160,6 +225,14 @@ impl<S> Ctx<S> {
 /// State and what lives with the request.
 impl<S> Ctx<S> {
     /// The application's state on this shard.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<std::cell::Cell<u64>>) -> Result<Reply> {
+    /// cx.state().set(cx.state().get() + 1); // one thread: no atomics
+    /// cx.json(&cx.state().get())
+    /// # }
+    /// ```
     pub fn state(&self) -> &S {
         &self.state
     }
@@ -170,6 +243,16 @@ impl<S> Ctx<S> {
     }
 
     /// Keeps a value for the rest of the request; the newest of a type wins.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// struct User(u64);
+    /// cx.put(User(7)); // a middleware says who it is
+    /// let user: &User = cx.got().ok_or_else(Error::unauthorized)?; // the handler asks
+    /// cx.json(&user.0)
+    /// # }
+    /// ```
     pub fn put<T: 'static>(&self, value: T) -> &T {
         self.core.arena.put(value)
     }
@@ -180,6 +263,14 @@ impl<S> Ctx<S> {
     }
 
     /// Text in the request's arena.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let greeting: &str = cx.format(format_args!("hello, {}", cx.param::<&str>("name")?));
+    /// cx.text(greeting)
+    /// # }
+    /// ```
     pub fn format(&self, text: fmt::Arguments<'_>) -> &str {
         self.core.arena.text(text)
     }
@@ -195,6 +286,14 @@ impl<S> Ctx<S> {
     }
 
     /// Counters of all shards, merged: one message to each other shard, one back.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let stats = cx.stats_all().await;
+    /// cx.json(&[stats.get("requests"), stats.latency_ns(0.999)])
+    /// # }
+    /// ```
     pub async fn stats_all(&self) -> Stats {
         let shards = super::mailbox::stats(&self.core.local).await;
         let mut shards = shards.into_iter();
@@ -218,22 +317,61 @@ impl<S> Ctx<S> {
     }
 
     /// Runs a future on this shard that outlives the request.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let shard = cx.shard();
+    /// cx.spawn(async move {
+    ///     shard.sleep(std::time::Duration::from_secs(5)).await;
+    ///     println!("five seconds later");
+    /// });
+    /// cx.status(202).empty()
+    /// # }
+    /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Task {
         self.shard().spawn(future)
     }
 
     /// Waits on the shard's clock.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.sleep(std::time::Duration::from_millis(20)).await;
+    /// cx.empty()
+    /// # }
+    /// ```
     pub fn sleep(&self, length: Duration) -> Sleep {
         self.shard().sleep(length)
     }
 
     /// Runs a future for at most `length`: then 503.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// # async fn ask() -> u32 { 1 }
+    /// let answer = cx.timeout(std::time::Duration::from_secs(1), ask()).await?; // late: an error
+    /// cx.json(&answer)
+    /// # }
+    /// ```
     pub async fn timeout<F: Future>(&self, length: Duration, future: F) -> Result<F::Output> {
         let ended = crate::shard::time::timeout(self.core.local.clone(), length, future).await;
         ended.map_err(|elapsed| Error::new(503, "took too long").because(elapsed))
     }
 
     /// What is left until [`request_ms_max`](crate::Limits::request_ms_max); none if it is off.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// match cx.deadline() {
+    ///     Some(left) => cx.text(format!("{left:?} are left")),
+    ///     None => cx.text("no hurry"),
+    /// }
+    /// # }
+    /// ```
     pub fn deadline(&self) -> Option<Duration> {
         let limit_ms = self.core.local.limits.request_ms_max;
         let since_ms = self.core.received_ns / 1_000_000;
@@ -245,6 +383,13 @@ impl<S> Ctx<S> {
 /// Answering.
 impl<S> Ctx<S> {
     /// Sets the status; 200 unless it is set.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.status(201).set_header("location", "/todos/7").json(&7)
+    /// # }
+    /// ```
     pub fn status(&self, status: u16) -> &Self {
         self.core.status.set(status);
         self.core.stated.set(true);
@@ -290,18 +435,43 @@ impl<S> Ctx<S> {
     ///
     /// A name or value that cannot be sent (a line break, framing fields) turns the answer into a
     /// 500, and is logged.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.set_header("cache-control", "max-age=60").text("hello")
+    /// # }
+    /// ```
     pub fn set_header(&self, name: &str, value: impl AsRef<str>) -> &Self {
         self.core.set_field(name, value.as_ref(), false);
         self
     }
 
     /// Adds a header field beside earlier ones of that name.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.add_header("link", "</a.css>; rel=preload").add_header("link", "</a.js>; rel=preload");
+    /// cx.html("<p>hello")
+    /// # }
+    /// ```
     pub fn add_header(&self, name: &str, value: impl AsRef<str>) -> &Self {
         self.core.set_field(name, value.as_ref(), true);
         self
     }
 
     /// Runs `f` once, just before the head of the answer leaves, streamed or not.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.on_head(|head| {
+    ///     head.set_header("server-timing", "db;dur=3"); // on errors and streams too
+    /// });
+    /// cx.text("hello")
+    /// # }
+    /// ```
     pub fn on_head(&self, f: impl FnOnce(&ReplyHead<'_>) + 'static) {
         self.core.on_head.borrow_mut().push(OnHead::Once(Box::new(f)));
     }
@@ -317,6 +487,13 @@ impl<S> Ctx<S> {
     }
 
     /// JSON. 500 if the value cannot be serialised.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.json(&[1, 2, 3]) // any `Serialize`
+    /// # }
+    /// ```
     pub fn json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Reply> {
         self.check_open()?;
         let done = self.core.with_body(|body| {
@@ -328,6 +505,13 @@ impl<S> Ctx<S> {
     }
 
     /// Bytes of that type.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.bytes("application/octet-stream", [1, 2, 3])
+    /// # }
+    /// ```
     pub fn bytes(&self, mime: &'static str, bytes: impl AsRef<[u8]>) -> Result<Reply> {
         self.answer(mime, bytes.as_ref())
     }
@@ -348,6 +532,13 @@ impl<S> Ctx<S> {
     }
 
     /// No body. The status is what was set; 204 if none was.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.empty() // 204
+    /// # }
+    /// ```
     pub fn empty(&self) -> Result<Reply> {
         if !self.core.stated.get() {
             self.core.status.set(204);
