@@ -34,12 +34,23 @@ struct Inner {
 impl Error {
     /// An error that answers with `status` (400 to 599, else 500) and `message`, which the
     /// client sees.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let error = Error::new(507, "no space is left");
+    /// assert_eq!((error.status(), error.message()), (507, "no space is left"));
+    /// ```
     pub fn new(status: u16, message: impl Into<String>) -> Error {
         let status = if (400..600).contains(&status) { status } else { 500 };
         Error(Box::new(Inner { status, message: message.into(), fields: Vec::new(), cause: None }))
     }
 
     /// 400 with a message that says what is wrong.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// assert_eq!(Error::bad_request("age: below 0").status(), 400);
+    /// ```
     pub fn bad_request(message: impl Into<String>) -> Error {
         Error::new(400, message)
     }
@@ -55,17 +66,37 @@ impl Error {
     }
 
     /// 404.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let user: Option<u32> = None;
+    /// cx.json(&user.ok_or_else(Error::not_found)?)
+    /// # }
+    /// ```
     pub fn not_found() -> Error {
         Error::new(404, "not found")
     }
 
     /// Adds a header field to the answer, such as `retry-after`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let busy = Error::new(503, "not now").set("retry-after", "10");
+    /// ```
     pub fn set(mut self, name: &'static str, value: impl Into<String>) -> Error {
         self.0.fields.push((name, value.into()));
         self
     }
 
     /// Adds what the log should know and the client should not.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let io = std::io::Error::other("disk 3 is gone");
+    /// let error = Error::new(503, "not available").because(io); // the client reads the first only
+    /// assert_eq!(error.message(), "not available");
+    /// ```
     pub fn because(mut self, cause: impl Into<Box<dyn StdError>>) -> Error {
         self.0.cause = Some(cause.into());
         self
@@ -82,16 +113,34 @@ impl Error {
     }
 
     /// The cause, if it is an `E`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let error = Error::from(std::io::Error::other("disk 3 is gone"));
+    /// let io: &std::io::Error = error.get().expect("an I/O error");
+    /// assert_eq!(io.kind(), std::io::ErrorKind::Other);
+    /// ```
     pub fn get<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.cause.as_deref()?.downcast_ref()
     }
 
     /// Whether the cause is an `E`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// assert!(Error::from(std::fmt::Error).is::<std::fmt::Error>());
+    /// ```
     pub fn is<E: StdError + 'static>(&self) -> bool {
         self.get::<E>().is_some()
     }
 
     /// As a standard error, for code that wants one: its text is the whole chain.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let error = Error::bad_request("age: below 0").into_std();
+    /// assert!(error.to_string().contains("age: below 0"));
+    /// ```
     pub fn into_std(self) -> Box<dyn StdError + Send + Sync> {
         self.to_string().into()
     }

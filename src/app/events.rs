@@ -65,6 +65,14 @@ impl<S> Ctx<S> {
     }
 
     /// The id of the last event that a client saw which comes back; none at its first visit.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let seen: u64 = cx.last_event_id().and_then(|id| id.parse().ok()).unwrap_or(0);
+    /// cx.json(&seen)
+    /// # }
+    /// ```
     pub fn last_event_id(&self) -> Option<&str> {
         self.header("last-event-id").filter(|id| !id.is_empty())
     }
@@ -86,6 +94,14 @@ impl Events<'_> {
     /// How long the stream may be silent in [`wait`](Events::wait) before a comment is sent:
     /// 15 s unless it is set. Zero: no comment is ever sent, and a client that vanished without a
     /// word is found out by the next event.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let events = cx.events().await?.keep_alive(std::time::Duration::from_secs(5));
+    /// events.finish().await
+    /// # }
+    /// ```
     pub fn keep_alive(mut self, every: Duration) -> Self {
         self.keep_alive_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX / 2);
         if every > Duration::ZERO {
@@ -188,11 +204,21 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// An event with that text. CR, LF and CRLF end its lines; a client gets LF for each.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let event = Event::data("two\nlines").event("note").id("7");
+    /// ```
     pub fn data(text: &'a (impl AsRef<str> + ?Sized)) -> Event<'a> {
         Event { data: Data::Text(text.as_ref()), ..Event::default() }
     }
 
     /// An event with that value as JSON, serialised as it is sent.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let event = Event::json(&[1, 2, 3]);
+    /// ```
     pub fn json(value: &'a impl Serialize) -> Event<'a> {
         Event { data: Data::Json(value), ..Event::default() }
     }
@@ -211,6 +237,11 @@ impl<'a> Event<'a> {
     }
 
     /// How long the client is to wait before it comes back, in whole milliseconds.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let event = Event::data("bye").retry(std::time::Duration::from_secs(30));
+    /// ```
     pub fn retry(mut self, after: Duration) -> Event<'a> {
         self.retry = Some(after);
         self

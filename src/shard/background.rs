@@ -57,6 +57,17 @@ pub struct Task {
 
 impl Task {
     /// Drops the future wherever it stands; nothing if it has ended.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let task = cx.spawn(std::future::pending());
+    /// task.abort();
+    /// task.ended().await;
+    /// assert!(task.is_finished());
+    /// cx.empty()
+    /// # }
+    /// ```
     pub fn abort(&self) {
         if let Some(key) = self.key {
             self.local.tasks.abort(key);

@@ -189,6 +189,13 @@ impl Shard {
     }
 
     /// The core it is pinned to, if it is.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.text(format!("shard {} of {}, on {:?}", cx.shard().id(), cx.shard().count(), cx.shard().core()))
+    /// # }
+    /// ```
     pub fn core(&self) -> Option<usize> {
         self.0.core
     }
@@ -248,6 +255,21 @@ impl Shard {
     }
 
     /// Comes round every `every`, for the first time after that long.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let shard = cx.shard();
+    /// let task = cx.spawn(async move {
+    ///     let mut minutes = shard.interval(std::time::Duration::from_secs(60));
+    ///     loop {
+    ///         minutes.tick().await;
+    ///         println!("{} requests", shard.stats().get("requests"));
+    ///     }
+    /// });
+    /// cx.empty()
+    /// # }
+    /// ```
     pub fn interval(&self, every: Duration) -> Interval {
         Interval::new(self.0.clone(), every)
     }
