@@ -18,6 +18,7 @@
 //! ```
 
 mod events;
+mod held;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, IntoFuture, poll_fn};
@@ -25,7 +26,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -34,7 +34,6 @@ use serde::de::DeserializeOwned;
 
 use crate::app::builder::{self, App};
 use crate::app::conn;
-use crate::app::mailbox::Run;
 use crate::app::site::Site;
 use crate::base::clock::Clock;
 use crate::base::wire::{Close, Wire};
@@ -48,6 +47,7 @@ use crate::shard::inbox::Seat;
 use crate::shard::{Local, Place, Shard, waker};
 
 pub use events::{TestEvent, TestEvents};
+pub use held::Held;
 
 /// A client of an application that runs on this thread, in memory.
 ///
@@ -558,25 +558,6 @@ impl TestServer {
         }
     }
 
-    /// Holds a shard up, as a handler does that computes without an await, until what is returned
-    /// is dropped. Connections that land there wait; the other shards' calls to it run into their
-    /// time limit, and are refused with 503 once 1,024 are on their way.
-    ///
-    /// # Panics
-    /// When there is no such shard, or it has ended.
-    pub fn hold(&self, shard: usize) -> Held {
-        let (release, released) = mpsc::channel::<()>();
-        let (begin, begun) = mpsc::channel();
-        let wait: Run = Box::new(move |_| {
-            let _ = begin.send(());
-            let _ = released.recv(); // fails when the other end is dropped
-        });
-        let running = self.running.as_ref().expect("a server that runs");
-        assert!(running.run_on(shard, wait), "no shard {shard} runs");
-        begun.recv().expect("a shard that runs");
-        Held { _release: release }
-    }
-
     /// Gives the running server out, to stop and to join.
     ///
     /// # Panics
@@ -584,12 +565,6 @@ impl TestServer {
     pub fn into_running(mut self) -> Running {
         self.running.take().expect("a server that runs")
     }
-}
-
-/// A shard that does nothing until this is dropped: see [`TestServer::hold`].
-#[must_use = "the shard goes on when this is dropped"]
-pub struct Held {
-    _release: mpsc::Sender<()>,
 }
 
 impl Drop for TestServer {

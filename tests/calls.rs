@@ -60,7 +60,7 @@ fn in_memory_a_shard_calls_itself() {
         let shard = client.shard();
         assert_eq!(shard.on(0, async |there| Ok(there.id())).await.expect("done"), 0);
         let slow = async |there: Shard| {
-            there.sleep(ms(20)).await;
+            there.sleep(ms(20)).await; // virtual time: the clock below says that it went by
             Ok(there.count())
         };
         assert_eq!(shard.on_all(slow).await.expect("done"), [1]);
@@ -153,7 +153,7 @@ fn loops_end_by_themselves_and_on_stop_awaits_them() {
             while here.until_stop(interval.tick()).await.is_some() {
                 noted("round");
             }
-            here.sleep(ms(30)).await;
+            here.sleep(ms(30)).await; // virtual time: work that the stop must wait for
             noted("last");
         });
         let (here, noted) = (shard.clone(), note.clone());
@@ -204,7 +204,7 @@ fn one_makes_it_and_the_others_wait() {
             shard.spawn(async move {
                 let make = async || {
                     made.set(made.get() + 1);
-                    here.sleep(ms(10)).await;
+                    here.sleep(ms(10)).await; // virtual time: the second asks meanwhile
                     Ok(gives?)
                 };
                 let got = here.once(name, make).await;
@@ -244,7 +244,7 @@ fn shards_work_for_each_other() {
             .get("/on/:to", async |cx| {
                 let (to, from) = (cx.param("to")?, cx.shard().id());
                 let work = async move |there: Shard| {
-                    there.sleep(ms(1)).await;
+                    there.sleep(ms(1)).await; // so that it answers in another turn than it began
                     let state = there.got::<Cell<usize>>().ok_or("no state")?;
                     state.set(state.get() + 1);
                     Ok((there.id(), state.get(), from))
@@ -325,7 +325,7 @@ fn a_value_is_made_once_for_all_shards_of_a_server() {
         let made = made.clone();
         async move |shard: Shard| {
             let config = shard.once("config", async || {
-                shard.sleep(ms(20)).await;
+                shard.sleep(ms(20)).await; // so that the other shards ask while it is made
                 Ok(Arc::new(made.fetch_add(1, Ordering::SeqCst) + 40))
             });
             let state = config.await?;
