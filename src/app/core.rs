@@ -357,3 +357,18 @@ pub(super) fn remove_field(fields: &mut Vec<u8>, name: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_bit_in_any_case() {
+        for name in ["vary", "x-request-id", "ETag", "Content-Type", "a", "X_1", ""] {
+            let bit = name_bit(name);
+            assert_eq!(bit.count_ones(), 1, "{name}");
+            assert_eq!(bit, name_bit(&name.to_ascii_uppercase()), "{name}");
+            assert_eq!(bit, name_bit(&name.to_ascii_lowercase()), "{name}");
+        }
+    }
+}

@@ -119,21 +119,26 @@ impl<'a> Stream<'a> {
         self.core.streamed_bytes.set(self.core.streamed_bytes.get() + bytes.len() as u64);
         let unsent_max = self.unsent_max();
         self.core.wire().write(|out| {
-            // As large as may be unsent: one that grew step by step would pass what is kept.
-            if bytes.len() < LARGE_WRITE_BYTES || out.capacity() >= unsent_max {
-            } else if unsent_max == OUTBOX_BYTES_MAX {
-                out.reserve_exact(OUTBOX_BYTES_MAX.saturating_sub(out.len()));
-            } else {
-                let spares = &self.core.local.spares;
-                let small = std::mem::replace(out, spares.take_large());
-                out.extend_from_slice(&small);
-                spares.give(small);
+            if bytes.len() >= LARGE_WRITE_BYTES && out.capacity() < unsent_max {
+                self.enlarge(out, unsent_max);
             }
             match self.chunked {
                 true => encode::chunk(out, bytes),
                 false => out.extend_from_slice(bytes),
             }
         });
+    }
+
+    /// As large as may be unsent: a buffer that grew step by step would pass what is kept.
+    #[cold]
+    fn enlarge(&self, out: &mut Vec<u8>, unsent_max: usize) {
+        if unsent_max == OUTBOX_BYTES_MAX {
+            return out.reserve_exact(OUTBOX_BYTES_MAX.saturating_sub(out.len()));
+        }
+        let spares = &self.core.local.spares;
+        let small = std::mem::replace(out, spares.take_large());
+        out.extend_from_slice(&small);
+        spares.give(small);
     }
 
     /// Ends the body.
