@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Call, Rig, chunk_limits, collect};
+use super::answer::chunk_limits;
+use super::rig::{Rig, collect};
+use super::{Answer, Call};
 use crate::base::wire::{Close, Wire};
 use crate::http::chunked::{Chunked, Step};
 
@@ -64,8 +66,8 @@ impl<'a> Call<'a> {
         })
         .await;
         let mime = answer.header("content-type").unwrap_or_default();
-        let is_stream = answer.status == 200 && mime.starts_with("text/event-stream");
-        let answer = Answer { asked: head, ..answer };
+        let is_stream = answer.status() == 200 && mime.starts_with("text/event-stream");
+        let answer = answer.asked_by(head);
         assert!(is_stream, "an event stream expected, but\n{}", answer.exchange());
         let chunked = answer.header("transfer-encoding").is_some();
         let decoder = chunked.then(|| Chunked::new(chunk_limits()));
