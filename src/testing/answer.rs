@@ -4,7 +4,20 @@ use serde::de::DeserializeOwned;
 
 use crate::http::chunked::{ChunkLimits, Chunked, Step};
 
-/// An answer, taken apart. What it insists on fails with the whole exchange in its words.
+/// An answer, taken apart. What it insists on fails with the whole exchange in its words, at the
+/// line of the test; and what holds gives the answer on, to be asked the next thing.
+///
+/// ```
+/// # use soloist::prelude::*;
+/// # use soloist::testing::{Answer, TestClient};
+/// fn is_page(answer: Answer) -> Answer {
+///     answer.expect(200).has("content-type", "text/html; charset=utf-8").contains("<h1>")
+/// }
+/// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.html("<h1>Tea</h1>")));
+/// # TestClient::run(app, async |client| {
+/// is_page(client.get("/").await).contains("Tea");
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The head of the request, for those messages.
@@ -15,37 +28,118 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its status.
+    /// Its status. Interim ones (100 to 199, other than 101) are passed over.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let app = async |_| Ok(App::new(()).get("/days/:n", async |cx| {
+    /// #     let n: u8 = cx.param("n")?;
+    /// #     cx.json(&n)
+    /// # }));
+    /// # TestClient::run(app, async |client| {
+    /// for day in ["31", "256", "-1", "x"] {
+    ///     let status = client.get(&format!("/days/{day}")).await.status();
+    ///     assert_eq!(status == 200, day.parse::<u8>().is_ok(), "{day}");
+    /// }
+    /// # });
+    /// ```
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The first header field of that name.
+    /// The value of the first header field of that name, in any case.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn enter(cx: &Ctx<()>) -> Result<Reply> {
+    /// #     match cx.cookie("seen") {
+    /// #         Some(_) => cx.text("again"),
+    /// #         None => cx.set_cookie(("seen", "1")).text("welcome"),
+    /// #     }
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/", enter)), async |client| {
+    /// let answer = client.get("/").await.text("welcome");
+    /// let field = answer.header("Set-Cookie").expect("a cookie");
+    /// let cookie = field.split(';').next().unwrap_or_default();
+    /// client.get("/").header("cookie", cookie).await.text("again");
+    /// # });
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         let same = |field: &&(String, String)| field.0.eq_ignore_ascii_case(name);
         self.fields.iter().find(same).map(|field| &*field.1)
     }
 
-    /// Its body.
+    /// Its body, out of its chunks where it came in chunks.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let logo = async |cx: &Ctx<()>| cx.bytes("image/png", b"\x89PNG");
+    /// # let app = async |_| Ok(App::new(()).get("/logo", logo));
+    /// # TestClient::run(app, async |client| {
+    /// let logo = client.get("/logo").await.expect(200).has("content-type", "image/png");
+    /// assert!(logo.body().starts_with(b"\x89PNG"));
+    /// # });
+    /// ```
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// Insists on a status.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello")));
+    /// # TestClient::run(app, async |client| {
+    /// client.get("/").await.expect(200);
+    /// client.get("/nowhere").await.expect(404).text("not found");
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is another; the message shows the head of the request, and the answer.
     #[track_caller]
     pub fn expect(self, status: u16) -> Answer {
         assert!(self.status == status, "status {status} expected, but\n{}", self.exchange());
         self
     }
 
-    /// Insists on a body.
+    /// Insists on a body, from its first byte to its last.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.json(&[1, 2])));
+    /// # TestClient::run(app, async |client| {
+    /// client.get("/").await.expect(200).text("[1,2]");
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is another; the message shows the exchange.
     #[track_caller]
     pub fn text(self, text: &str) -> Answer {
         assert!(self.body == text.as_bytes(), "body {text:?} expected, but\n{}", self.exchange());
         self
     }
 
-    /// Insists on text somewhere in the body.
+    /// Insists on text somewhere in the body: of a page, say, whose frame is another test's.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let page = "<title>Shop</title><li>tea</li><li>cake</li>";
+    /// # let app = async |_| Ok(App::new(()).get("/", async move |cx| cx.html(page)));
+    /// # TestClient::run(app, async |client| {
+    /// client.get("/").await.expect(200).contains("<li>tea</li>").contains("<li>cake</li>");
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is nowhere; the message shows the exchange.
     #[track_caller]
     pub fn contains(self, text: &str) -> Answer {
         let body = String::from_utf8_lossy(&self.body);
@@ -53,7 +147,21 @@ impl Answer {
         self
     }
 
-    /// Insists on a header field and its value.
+    /// Insists on a header field and its whole value. Of several fields of that name, the first one
+    /// counts.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let busy = async |_: &Ctx<()>| Err(Error::new(503, "not now").set("retry-after", "10"));
+    /// # let app = async |_| Ok(App::new(()).get("/", busy));
+    /// # TestClient::run(app, async |client| {
+    /// client.get("/").await.expect(503).has("retry-after", "10").has("content-length", "7");
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is missing or has another value; the message shows the exchange.
     #[track_caller]
     pub fn has(self, name: &str, value: &str) -> Answer {
         let found = self.header(name);
@@ -61,7 +169,19 @@ impl Answer {
         self
     }
 
-    /// The answer as text without what changes from run to run (Date): for snapshots.
+    /// The answer as text without what changes from run to run (Date): for snapshots. Status, a
+    /// field a line, an empty line, the body.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello")));
+    /// # TestClient::run(app, async |client| {
+    /// let seen = client.get("/").await.snapshot();
+    /// let kept = "200\ncontent-type: text/plain; charset=utf-8\ncontent-length: 5\n\nhello";
+    /// assert_eq!(seen, kept); // or keep it in a file beside the test
+    /// # });
+    /// ```
     pub fn snapshot(&self) -> String {
         let stays = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case("date");
         let mut out = format!("{}\n", self.status);
@@ -76,6 +196,20 @@ impl Answer {
     }
 
     /// The body, read as JSON.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # let ages = async |cx: &Ctx<()>| cx.json(&[("ann", 41), ("bob", 7)]);
+    /// # let app = async |_| Ok(App::new(()).get("/ages", ages));
+    /// # TestClient::run(app, async |client| {
+    /// let ages: Vec<(String, u8)> = client.get("/ages").await.expect(200).json();
+    /// assert!(ages.iter().any(|(name, age)| name == "ann" && *age == 41));
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is none, or none of that type; the message says where, and shows the exchange.
     #[track_caller]
     pub fn json<T: DeserializeOwned>(&self) -> T {
         match serde_json::from_slice(&self.body) {

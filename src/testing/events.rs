@@ -12,6 +12,7 @@ use super::rig::{Rig, collect};
 use super::{Answer, Call};
 use crate::base::wire::{Close, Wire};
 use crate::http::chunked::{Chunked, Step};
+use crate::shard::waker::TaskKey;
 
 /// How much of the shard's time may go by before an event comes.
 const PATIENCE_MS: u64 = 48 * 3_600_000;
@@ -51,7 +52,7 @@ impl<'a> Call<'a> {
     /// When the answer is not an event stream of status 200; the message shows the exchange.
     pub async fn events(self) -> TestEvents<'a> {
         let rig = &self.client.rig;
-        let wire = rig.connect();
+        let (wire, task) = rig.connect_task();
         let head = self.head();
         wire.push(&[head.as_bytes(), &self.body].concat());
         let mut raw = Vec::new();
@@ -72,15 +73,33 @@ impl<'a> Call<'a> {
         let chunked = answer.header("transfer-encoding").is_some();
         let decoder = chunked.then(|| Chunked::new(chunk_limits()));
         raw.drain(..len);
-        TestEvents { rig, wire, answer, decoder, raw, text: Vec::new(), ended: false }
+        TestEvents { rig, wire, task, answer, decoder, raw, text: Vec::new(), ended: false }
     }
 }
 
-/// An event stream that a test listens to. Dropped, it vanishes as a client that lost its
-/// network does: the handler is dropped at its next await.
+/// An event stream that a test listens to: see [`Call::events`]. Dropped, it vanishes as a client
+/// that lost its network does: the handler is dropped at its next await.
+///
+/// ```
+/// # use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+/// # async fn quiet(cx: &Ctx<()>) -> Result<Reply> {
+/// #     let mut events = cx.events().await?;
+/// #     events.send(Event::data("hello")).await?;
+/// #     std::future::pending().await
+/// # }
+/// # TestClient::run(async |_| Ok(App::new(()).get("/", quiet)), async |client| {
+/// let mut events = client.get("/").events().await;
+/// assert_eq!(events.next().await.expect("an event").data, "hello");
+/// assert_eq!(client.shard().stats().get("requests_active"), 1);
+/// drop(events);
+/// assert_eq!(client.shard().stats().get("requests_active"), 0);
+/// # });
+/// ```
 pub struct TestEvents<'a> {
     rig: &'a Rig,
     wire: Rc<Wire>,
+    task: TaskKey,
     answer: Answer,
     decoder: Option<Chunked>,
     /// Bytes of the body, still in chunks.
@@ -91,13 +110,48 @@ pub struct TestEvents<'a> {
 }
 
 impl TestEvents<'_> {
-    /// The head of the answer.
+    /// The head of the answer; its body is empty, for it comes as events.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn one(cx: &Ctx<()>) -> Result<Reply> {
+    /// #     let mut events = cx.events().await?;
+    /// #     events.send(Event::data("hello")).await?;
+    /// #     events.finish().await
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/", one)), async |client| {
+    /// let events = client.get("/").events().await;
+    /// assert_eq!(events.answer().header("cache-control"), Some("no-store"));
+    /// # });
+    /// ```
     pub fn answer(&self) -> &Answer {
         &self.answer
     }
 
     /// The next event, comments passed over; the shard's time goes on until it comes. None when
     /// the stream is over.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn countdown(cx: &Ctx<()>) -> Result<Reply> {
+    /// #     let mut events = cx.events().await?;
+    /// #     for n in (0..3).rev() {
+    /// #         cx.sleep(std::time::Duration::from_secs(1)).await;
+    /// #         events.send(Event::json(&n)).await?;
+    /// #     }
+    /// #     events.finish().await
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/countdown", countdown)), async |client| {
+    /// let (mut events, mut seen) = (client.get("/countdown").events().await, Vec::new());
+    /// while let Some(event) = events.next().await {
+    ///     seen.push(event.data);
+    /// }
+    /// assert_eq!(seen, ["2", "1", "0"]);
+    /// assert!(client.shard().now_ms() >= 3_000); // a second each
+    /// # });
+    /// ```
     ///
     /// # Panics
     /// When none comes within 48 hours of that time.
@@ -159,12 +213,28 @@ impl TestEvents<'_> {
 
 impl Drop for TestEvents<'_> {
     fn drop(&mut self) {
-        self.wire.kill();
-        while self.rig.pump() {}
+        self.rig.reset(&self.wire, self.task);
     }
 }
 
 /// An event as it came. Browsers pass over one without data.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use soloist::prelude::*;
+/// # use soloist::testing::{TestClient, TestEvent};
+/// # async fn one(cx: &Ctx<()>) -> Result<Reply> {
+/// #     let mut events = cx.events().await?;
+/// #     events.send(Event::data("tea\ncake").id("7").retry(Duration::from_secs(5))).await?;
+/// #     events.finish().await
+/// # }
+/// # TestClient::run(async |_| Ok(App::new(()).get("/", one)), async |client| {
+/// let TestEvent { event, id, data, retry } = client.get("/").events().await.next().await.unwrap();
+/// assert_eq!(event, ""); // nameless
+/// assert_eq!((id.as_deref(), &*data), (Some("7"), "tea\ncake"));
+/// assert_eq!(retry, Some(Duration::from_secs(5)));
+/// # });
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestEvent {
     /// Its name; browsers call a nameless one `message`.
@@ -179,6 +249,24 @@ pub struct TestEvent {
 
 impl TestEvent {
     /// The data, read as JSON.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn one(cx: &Ctx<()>) -> Result<Reply> {
+    /// #     let mut events = cx.events().await?;
+    /// #     events.send(Event::json(&[21.5, 22.0]).event("degrees")).await?;
+    /// #     events.finish().await
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/degrees", one)), async |client| {
+    /// let event = client.get("/degrees").events().await.next().await.expect("an event");
+    /// let degrees: Vec<f64> = event.json();
+    /// assert_eq!(degrees.iter().copied().fold(0.0, f64::max), 22.0);
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    /// When it is none, or none of that type; the message shows the event.
     #[track_caller]
     pub fn json<T: DeserializeOwned>(&self) -> T {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error} in {self:?}"))

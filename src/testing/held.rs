@@ -12,6 +12,19 @@ impl TestServer {
     /// is dropped. Connections that land there wait; the other shards' calls to it run into their
     /// time limit, and are refused with 503 once 1,024 are on their way.
     ///
+    /// ```no_run
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestServer;
+    /// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello")));
+    /// let server = TestServer::start(2, app);
+    /// let held = server.hold(1);
+    /// std::thread::scope(|scope| {
+    ///     let asked = scope.spawn(|| server.get("/")); // waits, if it lands on the second shard
+    ///     drop(held);
+    ///     asked.join().expect("an answer").expect(200);
+    /// });
+    /// ```
+    ///
     /// # Panics
     /// When there is no such shard, or it has ended.
     pub fn hold(&self, shard: usize) -> Held<'_> {
@@ -28,7 +41,18 @@ impl TestServer {
     }
 }
 
-/// A shard that does nothing until this is dropped: see [`TestServer::hold`].
+/// A shard that does nothing until this is dropped: see [`TestServer::hold`]. It borrows the
+/// server, which cannot end before it:
+///
+/// ```compile_fail,E0505
+/// # use soloist::prelude::*;
+/// # use soloist::testing::TestServer;
+/// # let app = async |_| Ok(App::new(()).get("/", async |cx| cx.text("hello")));
+/// let server = TestServer::start(1, app);
+/// let held = server.hold(0);
+/// drop(server); // would wait for the shard
+/// drop(held);
+/// ```
 #[must_use = "the shard goes on when this is dropped"]
 pub struct Held<'a> {
     _release: mpsc::Sender<()>,

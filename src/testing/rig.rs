@@ -10,11 +10,13 @@ use std::task::{Context, Poll, Waker};
 use crate::app::conn;
 use crate::app::site::Site;
 use crate::base::clock::Clock;
+use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::Limits;
 use crate::shard::affinity::original_mask;
 use crate::shard::blocking::Blocking;
 use crate::shard::inbox::Seat;
+use crate::shard::waker::TaskKey;
 use crate::shard::{Local, Place};
 
 /// A shard without a ring: its tasks, turned by `block_on`.
@@ -48,14 +50,30 @@ impl Rig {
     }
 
     pub(super) fn connect(&self) -> Rc<Wire> {
+        self.connect_task().0
+    }
+
+    /// The same, with the task that serves it.
+    pub(super) fn connect_task(&self) -> (Rc<Wire>, TaskKey) {
         let local = &self.local;
         let wire = Rc::new(Wire::new(0, -1, local.dirty.clone(), local.spares.clone()));
         if let Some(addr) = self.peer.get() {
             wire.pretend_peer(addr);
         }
         let site = self.site.clone().expect("a built application");
-        local.tasks.spawn(Box::pin(conn::serve(site, wire.clone())));
-        wire
+        let task = local.tasks.spawn(Box::pin(conn::serve(site, wire.clone())));
+        (wire, task)
+    }
+
+    /// Breaks a connection as the driver does, and runs what can run: its task hears of it
+    /// whatever it waits for.
+    pub(super) fn reset(&self, wire: &Wire, task: TaskKey) {
+        if !wire.is_dead() {
+            self.local.counters.add(Count::Reset, 1);
+            wire.kill();
+            self.local.tasks.wake(task);
+        }
+        while self.pump() {}
     }
 
     /// Runs what can run. False if nothing could.
