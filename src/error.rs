@@ -4,6 +4,15 @@ use std::error::Error as StdError;
 use std::fmt;
 
 /// What handlers, middleware and the server return.
+///
+/// ```
+/// use soloist::Result;
+///
+/// fn cores() -> Result<usize> {
+///     Ok(std::thread::available_parallelism()?.get()) // an I/O error becomes a 500
+/// }
+/// assert!(cores().is_ok_and(|count| count > 0));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a request cannot be answered as asked: 8 bytes, made from anything that `?` can turn
@@ -55,12 +64,34 @@ impl Error {
         Error::new(400, message)
     }
 
-    /// 401.
+    /// 401, for who has not said who it is (RFC 9110 section 15.5.2). That section asks for a
+    /// `WWW-Authenticate` too, which only you can know.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/", me)), async |client| {
+    /// #     client.get("/").await.expect(401).has("www-authenticate", "Bearer");
+    /// #     client.get("/").header("authorization", "Bearer ann").await.expect(200);
+    /// # });
+    /// async fn me(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let missing = || Error::unauthorized().set("www-authenticate", "Bearer");
+    ///     cx.text(cx.header("authorization").ok_or_else(missing)?)
+    /// }
+    /// ```
     pub fn unauthorized() -> Error {
         Error::new(401, "unauthorized")
     }
 
-    /// 403.
+    /// 403, for who is known and may not (RFC 9110 section 15.5.4).
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// fn may_delete(role: &str) -> Result<()> {
+    ///     if role == "editor" { Ok(()) } else { Err(Error::forbidden()) }
+    /// }
+    /// assert_eq!(may_delete("guest").unwrap_err().status(), 403);
+    /// ```
     pub fn forbidden() -> Error {
         Error::new(403, "forbidden")
     }
@@ -103,11 +134,25 @@ impl Error {
     }
 
     /// The status it answers with.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let failed = "x".parse::<u16>().map_err(Error::from).unwrap_err();
+    /// assert_eq!(failed.status(), 500); // any error that did not say otherwise
+    /// ```
     pub fn status(&self) -> u16 {
         self.0.status
     }
 
-    /// What the client may read.
+    /// What the client may read: the answer's body, unless an [`on_error`](crate::App::on_error)
+    /// makes another. The cause is never in it.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// let failed = Error::from(std::io::Error::other("disk 3 is gone"));
+    /// assert_eq!(failed.message(), "internal error");
+    /// assert_eq!(failed.to_string(), "500 internal error: disk 3 is gone"); // for the log
+    /// ```
     pub fn message(&self) -> &str {
         &self.0.message
     }

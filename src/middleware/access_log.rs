@@ -13,7 +13,17 @@ use crate::app::next::Next;
 use crate::app::reply::is_bodiless;
 use crate::http::head::Method;
 
-/// How a request is written down.
+/// How a request is written down: see [`access_log`].
+///
+/// ```
+/// use soloist::middleware::{LogFormat, access_log};
+/// use soloist::prelude::*;
+///
+/// // A subscriber that writes JSON by itself wants `Fields`; one that writes plain lines, a line.
+/// let json = std::env::var_os("LOG_JSON").is_some();
+/// let format = if json { LogFormat::Json } else { LogFormat::Combined };
+/// let app = App::new(()).wrap(access_log(format)).get("/", async |cx| cx.text("hello"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Fields of the event, for a subscriber that formats them: `method`, `path`, `status`,

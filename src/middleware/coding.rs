@@ -4,7 +4,14 @@ use std::io::{self, Write};
 
 use crate::limits::{BROTLI_WINDOW_LOG, CODING_SLICE_BYTES};
 
-/// A way to compress an answer.
+/// A way to compress an answer (RFC 9110 section 8.4.1).
+///
+/// ```
+/// use soloist::middleware::{Coding, Compress};
+///
+/// // Where cores are dear: not gzip, which takes the longest of the three.
+/// let settings = Compress::new().codings(&[Coding::Zstd, Coding::Brotli]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// `br` (RFC 7932).

@@ -44,6 +44,22 @@ impl Default for Compress {
 
 impl Compress {
     /// From 1 KiB on; brotli 4, zstd 3 or gzip 6, in this order where a client likes them equally.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Compress, compress_with};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let app = App::new(()).wrap(compress_with(Compress::new())?); // what `compress()` is
+    /// # Ok(app.get("/", async |cx| cx.text("hello, world\n".repeat(100))))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/").header("accept-encoding", "gzip, zstd, br").await.expect(200);
+    /// assert_eq!(answer.header("content-encoding"), Some("br"));
+    /// let answer = client.get("/").header("accept-encoding", "gzip, zstd;q=0.5").await;
+    /// assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    /// # });
+    /// ```
     pub fn new() -> Compress {
         Compress {
             bytes_min: COMPRESS_BYTES_MIN,
@@ -55,30 +71,77 @@ impl Compress {
     }
 
     /// Whole bodies smaller than this are left alone; streamed ones are not.
+    ///
+    /// ```
+    /// use soloist::middleware::Compress;
+    ///
+    /// // What fits one packet as it is arrives no sooner for being smaller.
+    /// let settings = Compress::new().bytes_min(1_300);
+    /// ```
     pub fn bytes_min(mut self, bytes: usize) -> Self {
         self.bytes_min = bytes;
         self
     }
 
-    /// The codings to use, the best first.
+    /// The codings to use, the best first: the order decides where a client likes them equally.
+    /// None at all is an error of [`compress_with`].
+    ///
+    /// ```
+    /// # use soloist::middleware::{Coding, Compress, compress_with};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let settings = Compress::new().codings(&[Coding::Zstd, Coding::Gzip]);
+    /// # let app = App::new(()).wrap(compress_with(settings)?);
+    /// # Ok(app.get("/", async |cx| cx.text("hello, world\n".repeat(100))))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/").header("accept-encoding", "br, gzip, zstd").await;
+    /// assert_eq!(answer.header("content-encoding"), Some("zstd"));
+    /// # });
+    /// ```
     pub fn codings(mut self, codings: &[Coding]) -> Self {
         self.codings = codings.to_vec();
         self
     }
 
-    /// 0 to 11.
+    /// 0 to 11; 4 unless it is said. Each level saves less than the one before, and takes longer.
+    ///
+    /// ```
+    /// use soloist::middleware::Compress;
+    ///
+    /// let thorough = Compress::new().brotli_level(9); // for pages that a cache in front keeps
+    /// ```
     pub fn brotli_level(mut self, level: u32) -> Self {
         self.brotli_level = level;
         self
     }
 
-    /// 1 to 22.
+    /// 1 to 22; 3 unless it is said. High levels take much memory too.
+    ///
+    /// ```
+    /// use soloist::middleware::{Coding, Compress};
+    ///
+    /// let quick = Compress::new().codings(&[Coding::Zstd]).zstd_level(1);
+    /// ```
     pub fn zstd_level(mut self, level: u32) -> Self {
         self.zstd_level = level;
         self
     }
 
-    /// 0 to 9.
+    /// 0 to 9; 6 unless it is said. 0 wraps the bytes without making them fewer: such a body goes
+    /// out as it was.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Compress, compress_with};
+    /// # use soloist::prelude::*;
+    /// # fn main() {
+    /// let quick = Compress::new().gzip_level(1);
+    /// # assert!(compress_with::<()>(quick).is_ok());
+    /// let error = compress_with::<()>(Compress::new().gzip_level(10)).err().expect("10 is none");
+    /// assert_eq!(error.message(), "compress: gzip_level: 0 to 9");
+    /// # }
+    /// ```
     pub fn gzip_level(mut self, level: u32) -> Self {
         self.gzip_level = level;
         self
@@ -140,7 +203,23 @@ pub fn compress<S: 'static>() -> impl Middleware<S> {
     around(Compress::new())
 }
 
-/// The same with settings of your own. An error says which of them cannot be.
+/// [`compress`] with settings of your own. An error says which of them cannot be: no codings, or a
+/// level out of its range.
+///
+/// ```
+/// use soloist::middleware::{Compress, compress_with};
+/// use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+///
+/// async fn app(_: Shard) -> Result<App<()>> {
+///     let large_only = compress_with(Compress::new().bytes_min(10_000))?;
+///     Ok(App::new(()).wrap(large_only).get("/", async |cx| cx.text("hello, ".repeat(1_000))))
+/// }
+/// # TestClient::run(app, async |client| {
+/// #     let answer = client.get("/").header("accept-encoding", "gzip").await.expect(200);
+/// #     assert_eq!((answer.header("content-encoding"), answer.body().len()), (None, 7_000));
+/// # });
+/// ```
 pub fn compress_with<S: 'static>(settings: Compress) -> Result<impl Middleware<S>> {
     settings.check()?;
     Ok(around(settings))

@@ -47,7 +47,16 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// No origin; GET, HEAD and POST; no fields but those that every page may send.
+    /// No origin; GET, HEAD and POST; no fields but those that every page may send. [`cors`] takes
+    /// it once it has an origin.
+    ///
+    /// ```
+    /// use soloist::middleware::{Cors, cors};
+    ///
+    /// let error = cors::<()>(Cors::new()).err().expect("no origin");
+    /// assert!(error.message().starts_with("cors: no origins"));
+    /// assert!(cors::<()>(Cors::new().origins(&["https://example.com"])).is_ok());
+    /// ```
     pub fn new() -> Cors {
         Cors {
             origins: Vec::new(),
@@ -59,37 +68,105 @@ impl Cors {
         }
     }
 
-    /// Origins such as `https://example.com`, or `*` alone for all of them.
+    /// Origins as a browser sends them (RFC 6454 section 6.2): `https://example.com`, with a port
+    /// if it is not the scheme's own, without a slash at the end; or `*` alone for all of them.
+    ///
+    /// ```
+    /// use soloist::middleware::{Cors, cors};
+    ///
+    /// let pages = Cors::new().origins(&["https://example.com", "http://localhost:5173"]);
+    /// assert!(cors::<()>(pages).is_ok());
+    /// let page = Cors::new().origins(&["https://example.com/"]); // browsers send no slash
+    /// assert!(cors::<()>(page).is_err());
+    /// ```
     pub fn origins(mut self, origins: &[&str]) -> Self {
         self.origins = texts(origins);
         self
     }
 
-    /// Methods that they may use, or `*` alone.
+    /// Methods that they may use, or `*` alone; those that are not said here are not allowed, GET,
+    /// HEAD and POST apart, which a browser may send without asking.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Cors, cors};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let pages = Cors::new().origins(&["https://example.com"]).methods(&["GET", "PUT"]);
+    /// # Ok(App::new(()).wrap(cors(pages)?).put("/", async |cx| cx.empty()))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// # let call = client.call("OPTIONS", "/").header("origin", "https://example.com");
+    /// let asked = call.header("access-control-request-method", "PUT").await; // a preflight
+    /// asked.expect(204).has("access-control-allow-methods", "GET, PUT");
+    /// # });
+    /// ```
     pub fn methods(mut self, methods: &[&str]) -> Self {
         self.methods = texts(methods);
         self
     }
 
-    /// Request fields that they may set, or `*` alone (which never covers `authorization`).
+    /// Request fields that they may set, or `*` alone (which never covers `authorization`). JSON
+    /// takes `content-type`: without it a page may send forms and plain text only.
+    ///
+    /// ```
+    /// use soloist::middleware::Cors;
+    ///
+    /// let api = Cors::new()
+    ///     .origins(&["https://example.com"])
+    ///     .headers(&["content-type", "authorization", "idempotency-key"]);
+    /// ```
     pub fn headers(mut self, names: &[&str]) -> Self {
         self.headers = texts(names);
         self
     }
 
-    /// Fields of an answer that they may read, or `*` alone.
+    /// Fields of an answer that they may read, or `*` alone. Without it a script sees the cache and
+    /// content fields, such as `content-type`, and no others.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Cors, cors};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let pages = Cors::new().origins(&["*"]).expose(&["x-request-id", "retry-after"]);
+    /// # Ok(App::new(()).wrap(cors(pages)?).get("/", async |cx| cx.empty()))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/").header("origin", "https://example.com").await;
+    /// answer.has("access-control-expose-headers", "x-request-id, retry-after");
+    /// # });
+    /// ```
     pub fn expose(mut self, names: &[&str]) -> Self {
         self.expose = texts(names);
         self
     }
 
     /// Whether they may send cookies and passwords. Then nothing can be `*`.
+    ///
+    /// ```
+    /// use soloist::middleware::{Cors, cors};
+    ///
+    /// let all = Cors::new().origins(&["*"]).credentials(true); // any page, in any visitor's name?
+    /// assert!(cors::<()>(all.clone()).is_err());
+    /// assert!(cors::<()>(all.origins(&["https://app.example.com"])).is_ok());
+    /// ```
     pub fn credentials(mut self, allowed: bool) -> Self {
         self.credentials = allowed;
         self
     }
 
-    /// How long a browser may remember the answer to a preflight; 5 s if it is not said.
+    /// How long a browser may remember the answer to a preflight, in whole seconds; 5 s if it is
+    /// not said. Browsers have bounds of their own (two hours, a day).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::middleware::Cors;
+    ///
+    /// // One preflight an hour and path, not one every five seconds.
+    /// let hour = Duration::from_secs(3600);
+    /// let pages = Cors::new().origins(&["https://example.com"]).max_age(hour);
+    /// ```
     pub fn max_age(mut self, length: Duration) -> Self {
         self.max_age = Some(length);
         self
@@ -141,6 +218,23 @@ impl Cors {
 ///
 /// `Vary: Origin` is set on every answer unless all origins are allowed. An error says what is
 /// wrong with the settings, such as `*` beside credentials.
+///
+/// ```
+/// use soloist::middleware::{Cors, cors};
+/// use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+///
+/// async fn app(_: Shard) -> Result<App<()>> {
+///     let pages = Cors::new().origins(&["https://example.com"]);
+///     Ok(App::new(()).wrap(cors(pages)?).get("/", async |cx| cx.text("hello")))
+/// }
+/// # TestClient::run(app, async |client| {
+/// #     let answer = client.get("/").header("origin", "https://example.com").await.expect(200);
+/// #     answer.has("access-control-allow-origin", "https://example.com").has("vary", "Origin");
+/// #     let answer = client.get("/").header("origin", "https://other.example").await.expect(200);
+/// #     assert_eq!(answer.header("access-control-allow-origin"), None);
+/// # });
+/// ```
 pub fn cors<S: 'static>(cors: Cors) -> Result<impl Middleware<S>> {
     cors.check()?;
     let methods = cors.methods.join(", ");

@@ -11,6 +11,23 @@ use crate::http::head::Method;
 use crate::limits::ETAG_SLICE_BYTES;
 
 /// What an entity tag promises (RFC 9110 section 8.8.1).
+///
+/// ```
+/// use soloist::middleware::{Strength, etag};
+/// use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+///
+/// # async fn app(_: Shard) -> Result<App<()>> {
+/// let app = App::new(()).wrap(etag(Strength::Weak)).get("/", async |cx| cx.text("hello"));
+/// # Ok(app)
+/// # }
+/// # TestClient::run(app, async |client| {
+/// let answer = client.get("/").await.expect(200);
+/// let tag = answer.header("etag").expect("a tag"); // W/"..": weak ones say so
+/// client.get("/").header("if-none-match", tag).await.expect(304).text("");
+/// # assert!(tag.starts_with("W/\""));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
     /// The same tag, the same bytes: good for ranges too.

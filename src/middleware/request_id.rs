@@ -14,6 +14,23 @@ use crate::app::on_head::KeptOnHead;
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
 /// What becomes of an `X-Request-Id` that comes with a request.
+///
+/// ```
+/// use soloist::middleware::{Incoming, request_id};
+/// use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+///
+/// # async fn app(_: Shard) -> Result<App<()>> {
+/// let app = App::new(()).wrap(request_id(Incoming::Trust)); // a proxy in front sets the field
+/// # Ok(app.get("/", async |cx| cx.empty()))
+/// # }
+/// # TestClient::run(app, async |client| {
+/// let id = ("x-request-id", "edge-7f3a");
+/// client.get("/").header(id.0, id.1).await.has(id.0, id.1); // the same in both logs
+/// # let answer = client.get("/").header(id.0, "a b").await;
+/// # assert!(answer.header(id.0).is_some_and(|it| it != "a b"));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// It is not looked at: for a server that clients reach directly.
@@ -23,7 +40,20 @@ pub enum Incoming {
     Trust,
 }
 
-/// The id of a request: in a handler `cx.got::<RequestId>()`.
+/// The id of a request: in a handler `cx.got::<RequestId>()`, none without a [`request_id`] around
+/// it. A copy may outlive the request.
+///
+/// ```
+/// use soloist::middleware::RequestId;
+/// use soloist::prelude::*;
+///
+/// async fn order(cx: &Ctx<()>) -> Result<Reply> {
+///     let id = cx.got::<RequestId>().copied();
+///     cx.spawn(async move { println!("a mail for {id:?}") }); // the same id in its own lines
+///     cx.status(202).empty()
+/// }
+/// # let app = App::new(()).post("/orders", order);
+/// ```
 #[derive(Clone, Copy)]
 pub struct RequestId {
     text: [u8; REQUEST_ID_BYTES_MAX],
@@ -68,6 +98,20 @@ const NAME: &str = "x-request-id";
 
 impl RequestId {
     /// The id as text: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Incoming, RequestId, request_id};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// async fn pass_on(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let id = cx.got::<RequestId>().ok_or("no request_id around")?;
+    ///     cx.text(format!("x-request-id: {}", id.as_str())) // for a request of one's own
+    /// }
+    /// # let app = async |_| Ok(App::new(()).wrap(request_id(Incoming::Trust)).get("/", pass_on));
+    /// # TestClient::run(app, async |client| {
+    /// #     client.get("/").header("x-request-id", "a-1").await.text("x-request-id: a-1");
+    /// # });
+    /// ```
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.bytes()).unwrap_or_default()
     }

@@ -11,7 +11,14 @@ use crate::app::next::Next;
 use crate::app::on_head::KeptOnHead;
 use crate::error::Result;
 
-/// Who may show a page in a frame.
+/// Who may show a page in a frame (RFC 7034, and `frame-ancestors` of the CSP).
+///
+/// ```
+/// use soloist::middleware::{Frames, SecureHeaders};
+///
+/// let widget = SecureHeaders::new().frames(Frames::Allow); // a map that others embed
+/// let admin = SecureHeaders::new().frames(Frames::Deny); // nobody lays a page over its buttons
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frames {
     /// Nobody.
@@ -55,6 +62,20 @@ impl Default for SecureHeaders {
 impl SecureHeaders {
     /// No sniffing, no frames, the referrer without its path for other origins; no HSTS, no CSP
     /// but for the frames.
+    ///
+    /// ```
+    /// # use soloist::middleware::{SecureHeaders, secure_headers_with};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let careful = secure_headers_with(SecureHeaders::new())?; // what `secure_headers()` is
+    /// # Ok(App::new(()).wrap(careful).get("/", async |cx| cx.empty()))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/none").await.expect(404).has("x-content-type-options", "nosniff");
+    /// answer.has("content-security-policy", "frame-ancestors 'none'");
+    /// # });
+    /// ```
     pub fn new() -> SecureHeaders {
         SecureHeaders {
             frames: Frames::Deny,
@@ -65,12 +86,33 @@ impl SecureHeaders {
     }
 
     /// Who may show a page in a frame: `X-Frame-Options`, and `frame-ancestors` of the CSP.
+    ///
+    /// ```
+    /// # use soloist::middleware::{Frames, SecureHeaders, secure_headers_with};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let headers = SecureHeaders::new().frames(Frames::SameOrigin).csp("default-src 'self'");
+    /// # Ok(App::new(()).wrap(secure_headers_with(headers)?).get("/", async |cx| cx.empty()))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/").await.has("x-frame-options", "SAMEORIGIN");
+    /// answer.has("content-security-policy", "default-src 'self'; frame-ancestors 'self'");
+    /// # });
+    /// ```
     pub fn frames(mut self, frames: Frames) -> Self {
         self.frames = frames;
         self
     }
 
-    /// The value of `Referrer-Policy`.
+    /// The value of `Referrer-Policy`: how much of the page's address its links tell others.
+    ///
+    /// ```
+    /// use soloist::middleware::SecureHeaders;
+    ///
+    /// // Addresses that hold a secret, such as links that reset a password, are told to nobody.
+    /// let headers = SecureHeaders::new().referrer_policy("no-referrer");
+    /// ```
     pub fn referrer_policy(mut self, policy: &str) -> Self {
         self.referrer_policy = policy.into();
         self
@@ -78,6 +120,15 @@ impl SecureHeaders {
 
     /// The value of `Content-Security-Policy`. `frame-ancestors` is added by
     /// [`frames`](SecureHeaders::frames) unless you name it.
+    ///
+    /// ```
+    /// use soloist::middleware::{SecureHeaders, secure_headers_with};
+    ///
+    /// let strict = SecureHeaders::new().csp("default-src 'none'; img-src 'self'");
+    /// assert!(secure_headers_with::<()>(strict).is_ok());
+    /// let broken = SecureHeaders::new().csp("default-src 'self';\n img-src *"); // two lines
+    /// assert!(secure_headers_with::<()>(broken).is_err());
+    /// ```
     pub fn csp(mut self, policy: &str) -> Self {
         self.csp = policy.trim().trim_end_matches(';').into();
         self
@@ -87,6 +138,23 @@ impl SecureHeaders {
     ///
     /// It is sent over https only (section 7.2), which a proxy tells by `X-Forwarded-Proto:
     /// https`. A client that lies about that gains nothing: browsers ignore the field over http.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::middleware::{SecureHeaders, secure_headers_with};
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # async fn app(_: Shard) -> Result<App<()>> {
+    /// let hour = Duration::from_secs(3600); // to try it; a year once it works
+    /// let headers = SecureHeaders::new().hsts(hour);
+    /// # Ok(App::new(()).wrap(secure_headers_with(headers)?).get("/", async |cx| cx.empty()))
+    /// # }
+    /// # TestClient::run(app, async |client| {
+    /// let answer = client.get("/").header("x-forwarded-proto", "https").await;
+    /// answer.has("strict-transport-security", "max-age=3600");
+    /// assert_eq!(client.get("/").await.header("strict-transport-security"), None);
+    /// # });
+    /// ```
     pub fn hsts(mut self, max_age: Duration) -> Self {
         self.hsts = Some(max_age);
         self
@@ -127,7 +195,23 @@ pub fn secure_headers<S: 'static>() -> impl Middleware<S> {
     around(SecureHeaders::new().lines().expect("values that can be sent"), None)
 }
 
-/// The same with values of your own. An error says which of them cannot be sent.
+/// [`secure_headers`] with values of your own. An error says which of them cannot be sent.
+///
+/// ```
+/// use soloist::middleware::{SecureHeaders, secure_headers_with};
+/// use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+///
+/// async fn app(_: Shard) -> Result<App<()>> {
+///     let headers = secure_headers_with(SecureHeaders::new().csp("default-src 'self'"))?;
+///     Ok(App::new(()).wrap(headers).get("/", async |cx| {
+///         cx.set_header("referrer-policy", "origin").html("<p>hello") // this page's own stays
+///     }))
+/// }
+/// # TestClient::run(app, async |client| {
+/// #     client.get("/").await.expect(200).has("referrer-policy", "origin");
+/// # });
+/// ```
 pub fn secure_headers_with<S: 'static>(headers: SecureHeaders) -> Result<impl Middleware<S>> {
     let hsts = headers.hsts.map(|it| format!("max-age={}", it.as_secs()));
     let hsts = hsts.map(|it| Lines::new(&[("strict-transport-security", &it)])).transpose()?;
