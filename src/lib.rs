@@ -86,6 +86,8 @@ mod book {
     struct Pages;
     #[doc = include_str!("../docs/src/shards.md")]
     struct Shards;
+    #[doc = include_str!("../docs/src/middleware.md")]
+    struct Middleware;
     #[doc = include_str!("../docs/src/errors.md")]
     struct Errors;
     #[doc = include_str!("../docs/src/testing.md")]

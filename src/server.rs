@@ -1,5 +1,7 @@
 //! The server: listeners, shards, their start and their end.
 
+mod running;
+
 use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
@@ -15,7 +17,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::app::builder::{self, App};
 use crate::app::conn;
-use crate::app::mailbox::{self, Message, Order, Post, Receiver, Run, oneshot};
+use crate::app::mailbox::{self, Message, Order, Post, Receiver, oneshot};
 use crate::app::site::{OnStop, Site};
 use crate::base::clock::Clock;
 use crate::base::counters::Count;
@@ -27,7 +29,7 @@ use crate::ring::{probe, socket};
 use crate::shard::affinity::original_mask;
 use crate::shard::blocking::Blocking;
 use crate::shard::driver::Driver;
-use crate::shard::executor::{self, Executor};
+use crate::shard::executor;
 use crate::shard::guest::{Guest, State};
 use crate::shard::inbox::Seat;
 use crate::shard::mesh::{self, Ends, Mesh};
@@ -35,6 +37,8 @@ use crate::shard::placement::{self, Cores};
 #[cfg(feature = "tokio")]
 use crate::shard::pump::Pump;
 use crate::shard::{Commons, Local, Place, Shard, waker};
+
+pub use running::Running;
 
 /// A server: where it listens, on which cores, within which bounds.
 ///
@@ -62,7 +66,17 @@ pub struct Server {
 
 impl Server {
     /// A server for `host:port`; port 0 takes a free one. One shard on each core that the process
-    /// may use.
+    /// may use, unless [`shards`](Server::shards), [`cores`](Server::cores) or
+    /// [`unpinned`](Server::unpinned) say otherwise. Nothing is opened before it starts.
+    ///
+    /// ```no_run
+    /// # use soloist::prelude::*;
+    /// # async fn app(_: Shard) -> Result<App<()>> { Ok(App::new(())) }
+    /// fn main() -> Result<()> {
+    ///     let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
+    ///     Server::bind(addr).run(app) // an address that is in use: an error that says who has it
+    /// }
+    /// ```
     pub fn bind(addr: impl Into<String>) -> Server {
         Server {
             addrs: vec![addr.into()],
@@ -85,7 +99,16 @@ impl Server {
         self
     }
 
-    /// So many shards, each pinned to a core of its own.
+    /// So many shards, each pinned to a core of its own. More than the cores that the process may
+    /// use are an error when it starts.
+    ///
+    /// ```no_run
+    /// # use soloist::prelude::*;
+    /// # async fn app(_: Shard) -> Result<App<()>> { Ok(App::new(())) }
+    /// # fn main() -> Result<()> {
+    /// Server::bind("127.0.0.1:8080").shards(1).run(app) // all state in one place
+    /// # }
+    /// ```
     pub fn shards(mut self, count: usize) -> Server {
         self.cores = Cores::Count(count);
         self
@@ -103,6 +126,19 @@ impl Server {
     }
 
     /// So many shards that the kernel may move about: for tests, and for shared machines.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// use soloist::testing::TestServer;
+    ///
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     let count = shard.count();
+    ///     Ok(App::new(()).get("/", async move |cx| cx.text(count.to_string())))
+    /// }
+    /// // Three shards, on however few cores.
+    /// let server = TestServer::start_with(Server::bind("127.0.0.1:0").unpinned(3), app);
+    /// server.get("/").expect(200).text("3");
+    /// ```
     pub fn unpinned(mut self, count: usize) -> Server {
         self.cores = Cores::Unpinned(count);
         self
@@ -124,18 +160,44 @@ impl Server {
 
     /// Whether SIGINT and SIGTERM drain the server in [`run`](Server::run), and a second one ends
     /// it at once. On unless it is turned off; [`start`](Server::start) never listens to them.
+    ///
+    /// ```no_run
+    /// # use soloist::prelude::*;
+    /// # async fn app(_: Shard) -> Result<App<()>> { Ok(App::new(())) }
+    /// # fn main() -> Result<()> {
+    /// // Ctrl-C kills it at once, answers under way or not: for a quick trial.
+    /// Server::bind("127.0.0.1:8080").signals(false).run(app)
+    /// # }
+    /// ```
     pub fn signals(mut self, on: bool) -> Server {
         self.signals = on;
         self
     }
 
     /// TCP congestion control of accepted connections, such as `cubic`; the system's by default.
+    /// One that the kernel does not have, or does not allow, is an error when it starts.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// // `sysctl net.ipv4.tcp_available_congestion_control` names those that there are.
+    /// let server = Server::bind("0.0.0.0:8080").congestion("bbr"); // for long, lossy ways
+    /// ```
     pub fn congestion(mut self, name: impl Into<String>) -> Server {
         self.congestion = Some(name.into());
         self
     }
 
-    /// Prints every route at the start, with the line that made it.
+    /// Prints every route at the start, on standard output, with the line that made it.
+    ///
+    /// ```no_run
+    /// # use soloist::prelude::*;
+    /// # async fn app(_: Shard) -> Result<App<()>> { Ok(App::new(())) }
+    /// # fn main() -> Result<()> {
+    /// let server = Server::bind("127.0.0.1:8080");
+    /// let server = if cfg!(debug_assertions) { server.show_routes() } else { server };
+    /// server.run(app)
+    /// # }
+    /// ```
     pub fn show_routes(mut self) -> Server {
         self.show_routes = true;
         self
@@ -144,6 +206,19 @@ impl Server {
     /// Serves until it is told to stop; returns when every shard has ended.
     ///
     /// `build` runs once on every shard. An error names what is missing and what mends it.
+    ///
+    /// ```no_run
+    /// use soloist::prelude::*;
+    ///
+    /// fn main() -> Result<()> {
+    ///     Server::bind("127.0.0.1:8080").run(async |shard: Shard| {
+    ///         println!("shard {} of {}", shard.id(), shard.count());
+    ///         Ok(App::new(()).get("/", async |cx| cx.text("hello")))
+    ///     })?;
+    ///     println!("all is answered"); // after Ctrl-C
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn run<S: 'static>(
         self,
         build: impl AsyncFnOnce(Shard) -> Result<App<S>> + Clone + Send + 'static,
@@ -254,104 +329,6 @@ fn failure(reports: &mpsc::Receiver<Report>, count: usize) -> Option<Error> {
     let all: Vec<Report> = reports.iter().take(count).collect();
     let failed = all.into_iter().find_map(|report| report.error);
     failed.map(|why| Error::new(500, why))
-}
-
-/// A server that runs on threads of its own. Dropped, it drains and goes on its own way.
-pub struct Running {
-    addrs: Vec<SocketAddr>,
-    posts: Vec<Arc<Post>>,
-    executors: Vec<Executor>,
-}
-
-impl Running {
-    /// Where it listens, ports resolved.
-    pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
-    }
-
-    /// Begins to drain: no new connections, what is running ends, within the grace.
-    pub fn stop(&self) {
-        self.posts.iter().for_each(|post| post.order(Order::Drain));
-    }
-
-    /// Ends at once; what is running is cut off.
-    pub fn stop_now(&self) {
-        self.posts.iter().for_each(|post| post.order(Order::End));
-    }
-
-    /// Counters of each shard, asked from outside; a shard that has ended is left out.
-    pub fn stats(&self) -> Vec<crate::Stats> {
-        let ask = |post: &Arc<Post>| {
-            let (sender, receiver) = mailbox::oneshot();
-            post.leave(Message::Stats(sender)).then_some(receiver)
-        };
-        let waiting: Vec<_> = self.posts.iter().filter_map(ask).collect();
-        waiting.into_iter().filter_map(|it| block_on(it.receive())).collect()
-    }
-
-    /// Does work on a shard's thread, between its turns. False if there is no such shard, or it has
-    /// ended.
-    pub(crate) fn run_on(&self, shard: usize, run: Run) -> bool {
-        self.posts.get(shard).is_some_and(|post| post.leave(Message::Run(run)))
-    }
-
-    /// Waits until every shard has ended. An error if one ended before it was told to; the others
-    /// go on serving meanwhile.
-    pub fn join(mut self) -> Result<()> {
-        let mut failed = None;
-        for executor in self.executors.drain(..) {
-            if let Err(error) = executor.join() {
-                failed = Some(start_error(error));
-            }
-        }
-        let failed = failed
-            .or_else(|| self.posts.iter().find_map(|post| post.take_failure()).map(start_error));
-        failed.map_or(Ok(()), Err)
-    }
-
-    fn listen(
-        &mut self,
-        addrs: &[SocketAddr],
-        count: usize,
-        congestion: Option<&str>,
-        stall_ms_max: u64,
-    ) -> Result<()> {
-        let mut sets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-        for addr in addrs {
-            let mut addr = *addr;
-            for set in &mut sets {
-                let failed = |error| start_error(format!("{addr}: {error}"));
-                let listener = socket::listen(addr, congestion, stall_ms_max).map_err(failed)?;
-                addr = listener.local_addr()?; // port 0: the others share the first one's
-                set.push(listener);
-            }
-            self.addrs.push(addr);
-        }
-        for (post, set) in self.posts.iter().zip(sets) {
-            post.hand_over(set);
-        }
-        Ok(())
-    }
-
-    fn give_up(mut self, error: Error) -> Error {
-        self.stop_now();
-        for executor in self.executors.drain(..) {
-            let _ = executor.join();
-        }
-        error
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("addrs", &self.addrs).finish_non_exhaustive()
-    }
 }
 
 /// What a shard's thread is given.
@@ -551,24 +528,6 @@ fn watch_signals(mut signals: Signals, posts: Vec<Arc<Post>>) -> Handle {
         }
     });
     handle
-}
-
-/// Waits on this thread, which is no shard's.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
-            std::task::Poll::Ready(value) => return value,
-            std::task::Poll::Pending => thread::park(),
-        }
-    }
 }
 
 fn start_error(why: impl fmt::Display) -> Error {

@@ -15,6 +15,21 @@ impl Shard {
     ///
     /// With [`tasks_max`](crate::Limits::tasks_max) of them already there it is dropped unrun,
     /// which is logged and counted (`tasks_refused`); its [`Task`] has finished then.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    ///
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     let table = shard.put(Own::new(Vec::<u32>::new()));
+    ///     let filling = shard.spawn(async move {
+    ///         table.with(|table| table.extend(1..=1_000)); // read from a file, say
+    ///     });
+    ///     Ok(App::new(()).get("/ready", async move |cx| cx.json(&filling.is_finished())))
+    /// }
+    /// # soloist::testing::TestClient::run(app, async |client| {
+    /// #     client.get("/ready").await.expect(200).text("true");
+    /// # });
+    /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Task {
         self.try_spawn(future).unwrap_or_else(|| {
             let refused = self.0.counters.get(Count::TasksRefused);
@@ -48,6 +63,27 @@ impl Shard {
 }
 
 /// A future that runs on a shard. Dropping the handle lets it run on.
+///
+/// ```
+/// use std::{cell::RefCell, time::Duration};
+/// use soloist::prelude::*;
+/// # use soloist::{Task, testing::TestClient};
+///
+/// /// Each new draft is saved once nobody has typed for a second.
+/// async fn typed(cx: &Ctx<RefCell<Option<Task>>>) -> Result<Reply> {
+///     let shard = cx.shard();
+///     let save = cx.spawn(async move { shard.sleep(Duration::from_secs(1)).await /* save */ });
+///     if let Some(earlier) = cx.state().replace(Some(save)) {
+///         earlier.abort();
+///     }
+///     cx.empty()
+/// }
+/// # let app = async |_| Ok(App::new(RefCell::new(None)).post("/draft", typed));
+/// # TestClient::run(app, async |client| {
+/// #     client.post("/draft").await.expect(204);
+/// #     client.post("/draft").await.expect(204);
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Task {
     /// None if it was not spawned.
@@ -75,11 +111,42 @@ impl Task {
     }
 
     /// Whether it has ended, by itself, by a panic or by [`abort`](Task::abort).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let shard = client.shard();
+    /// let nap = shard.spawn({
+    ///     let shard = shard.clone();
+    ///     async move { shard.sleep(Duration::from_secs(60)).await }
+    /// });
+    /// assert!(!nap.is_finished());
+    /// client.advance(Duration::from_secs(61)).await; // no time at all in a test
+    /// assert!(nap.is_finished());
+    /// # });
+    /// ```
     pub fn is_finished(&self) -> bool {
         !self.key.is_some_and(|key| self.local.tasks.is_alive(key))
     }
 
     /// Waits until it has ended, however it did.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn both(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let (first, second) = (cx.spawn(async { /* .. */ }), cx.spawn(async { /* .. */ }));
+    ///     first.ended().await; // they run beside each other, and on if this request is dropped
+    ///     second.ended().await;
+    ///     cx.text("both are done")
+    /// }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/", both)), async |client| {
+    /// #     client.get("/").await.expect(200).text("both are done");
+    /// # });
+    /// ```
     pub async fn ended(&self) {
         Ended { task: self, place: None }.await;
     }

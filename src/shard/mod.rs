@@ -178,12 +178,37 @@ impl Local {
 pub struct Shard(pub(crate) Rc<Local>);
 
 impl Shard {
-    /// From 0 to `count() - 1`.
+    /// The number of the shard, from 0 to [`count`](Shard::count)` - 1`; the same for as long as
+    /// the server runs.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    ///
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     if shard.id() == 0 {
+    ///         shard.spawn(async { /* what one shard of the server does for all */ });
+    ///     }
+    ///     Ok(App::new(()))
+    /// }
+    /// # soloist::testing::TestClient::run(app, async |_| ());
+    /// ```
     pub fn id(&self) -> usize {
         self.0.id
     }
 
-    /// Shards of this server.
+    /// Shards of this server; 1 in a [`TestClient`](crate::testing::TestClient).
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    ///
+    /// /// Which shard keeps the things of this user: the same answer on every shard.
+    /// fn owner(shard: &Shard, user: u64) -> usize {
+    ///     (user % shard.count() as u64) as usize
+    /// }
+    /// # soloist::testing::TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     assert_eq!(owner(&client.shard(), 7), 0);
+    /// # });
+    /// ```
     pub fn count(&self) -> usize {
         self.0.count
     }
@@ -224,7 +249,26 @@ impl Shard {
         value
     }
 
-    /// The newest value of that type; none if there is none.
+    /// The newest value of that type, put here by [`put`](Shard::put); none if there is none. The
+    /// application's state is there under its own type.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn everywhere(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
+    ///     let shard = cx.shard();
+    ///     let counts = shard.on_all(async |there| {
+    ///         Ok(there.got::<Cell<u64>>().map_or(0, |count| count.get())) // its own state
+    ///     });
+    ///     cx.json(&counts.await?)
+    /// }
+    /// # let app = async |_| Ok(App::new(Cell::new(3)).get("/", everywhere));
+    /// # TestClient::run(app, async |client| {
+    /// #     client.get("/").await.expect(200).text("[3]");
+    /// # });
+    /// ```
     pub fn got<T: 'static>(&self) -> Option<Rc<T>> {
         let kept = self.0.kept.borrow();
         let (_, value) = kept.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
@@ -241,11 +285,45 @@ impl Shard {
     }
 
     /// Waits on the shard's clock; late by at most 5 ms when the shard is busy.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// # async fn connect() -> Result<u32> { Ok(7) }
+    /// async fn until_it_is_there(shard: &Shard) -> u32 {
+    ///     let mut pause = Duration::from_millis(100);
+    ///     loop {
+    ///         if let Ok(connection) = connect().await {
+    ///             return connection;
+    ///         }
+    ///         shard.sleep(pause).await; // longer each time, up to ten seconds
+    ///         pause = (2 * pause).min(Duration::from_secs(10));
+    ///     }
+    /// }
+    /// # let app = async |shard| Ok(App::new(until_it_is_there(&shard).await));
+    /// # TestClient::run(app, async |_| ());
+    /// ```
     pub fn sleep(&self, length: Duration) -> Sleep {
         Sleep::new(self.0.clone(), length)
     }
 
-    /// Runs a future for at most `length`; then drops it.
+    /// Runs a future for at most `length`; then drops it where it stands. In a handler
+    /// [`Ctx::timeout`](crate::Ctx::timeout) makes a 503 of it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// # let shard = client.shard();
+    /// let second = Duration::from_secs(1);
+    /// let slow = shard.sleep(Duration::from_secs(60));
+    /// assert!(shard.timeout(second, slow).await.is_err()); // after one second
+    /// assert_eq!(shard.timeout(second, async { 7 }).await, Ok(7));
+    /// # });
+    /// ```
     pub async fn timeout<F: Future>(
         &self,
         length: Duration,
@@ -274,7 +352,21 @@ impl Shard {
         Interval::new(self.0.clone(), every)
     }
 
-    /// Milliseconds of the shard's clock since it started, as of this turn.
+    /// Milliseconds of the shard's clock since it started, as of this turn: a load, no system call.
+    /// Shards differ, so it is for lengths of time on one of them.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let shard = client.shard();
+    /// let (kept, kept_ms) = ("a value from a cache", shard.now_ms());
+    /// client.advance(Duration::from_secs(90)).await;
+    /// let is_fresh = shard.now_ms() - kept_ms < 60_000;
+    /// assert!(!is_fresh, "{kept} is older than a minute");
+    /// # });
+    /// ```
     pub fn now_ms(&self) -> u64 {
         self.0.clock.now_ms()
     }
@@ -302,6 +394,19 @@ impl Shard {
     }
 
     /// This shard's counters, now. Those of all: [`Ctx::stats_all`](crate::Ctx::stats_all).
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn here(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let stats = cx.shard().stats();
+    ///     cx.json(&(stats.get("requests"), stats.latency_ns(0.99)))
+    /// }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/", here)), async |client| {
+    /// #     client.get("/").await.expect(200).json::<(u64, u64)>();
+    /// # });
+    /// ```
     pub fn stats(&self) -> Stats {
         self.0.counters.snapshot()
     }

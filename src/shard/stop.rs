@@ -10,11 +10,45 @@ use super::{Local, Shard};
 /// For loops that end by themselves.
 impl Shard {
     /// Whether the server has begun to stop: it takes no more connections, and what runs may end.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn health(cx: &Ctx<()>) -> Result<Reply> {
+    ///     if cx.shard().is_stopping() {
+    ///         return Err(Error::new(503, "stopping")); // the balancer looks elsewhere
+    ///     }
+    ///     cx.text("well")
+    /// }
+    /// # TestClient::run(async |_| Ok(App::new(()).get("/health", health)), async |client| {
+    /// #     client.get("/health").await.expect(200);
+    /// #     client.stop().await;
+    /// #     client.get("/health").await.expect(503);
+    /// # });
+    /// ```
     pub fn is_stopping(&self) -> bool {
         self.0.draining_ms.get().is_some()
     }
 
-    /// Waits until the server begins to stop.
+    /// Waits until the server begins to stop; at once if it has. A loop is better off with
+    /// [`until_stop`](Shard::until_stop).
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    /// # use std::cell::Cell;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     let stopping = shard.stopping();
+    ///     let goodbye = shard.spawn(async move {
+    ///         stopping.await;
+    ///         println!("stopping"); // or take the name out of a directory
+    ///     });
+    ///     Ok(App::new(()).on_stop(async move || goodbye.ended().await))
+    /// }
+    /// # TestClient::run(app, async |client| client.stop().await);
+    /// ```
     pub fn stopping(&self) -> Stopping {
         Stopping { local: self.0.clone(), place: None }
     }
@@ -54,6 +88,21 @@ impl Shard {
 }
 
 /// Waits until the server begins to stop: see [`Shard::stopping`].
+///
+/// ```
+/// use soloist::{Stopping, prelude::*};
+/// # use soloist::testing::TestClient;
+///
+/// /// Knows of no shard, only that there is an end.
+/// async fn worker(stopping: Stopping) {
+///     stopping.await;
+/// }
+/// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+/// let task = client.shard().spawn(worker(client.shard().stopping()));
+/// client.stop().await;
+/// assert!(task.is_finished());
+/// # });
+/// ```
 #[must_use = "it waits only while it is awaited"]
 pub struct Stopping {
     local: Rc<Local>,

@@ -11,7 +11,21 @@ use std::time::Duration;
 use super::Local;
 use crate::base::wheel::TimerId;
 
-/// Waits until a moment of the shard's clock. Late by at most a tick (5 ms) on a busy shard.
+/// Waits until a moment of the shard's clock: see [`Shard::sleep`]. Late by at most a tick (5 ms)
+/// on a busy shard. The moment is set when it is made, not when it is first awaited.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+/// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+/// let shard = client.shard();
+/// let (since_ms, pause) = (shard.now_ms(), shard.sleep(Duration::from_millis(300)));
+/// client.advance(Duration::from_millis(100)).await; // work that takes a while
+/// pause.await;
+/// assert_eq!(shard.now_ms() - since_ms, 300); // not 400
+/// # });
+/// ```
 #[must_use = "a sleep waits only while it is awaited"]
 pub struct Sleep {
     local: Rc<Local>,
@@ -40,7 +54,23 @@ impl Drop for Sleep {
     }
 }
 
-/// Comes round at a fixed pace; what a slow loop has missed is skipped, not made up for.
+/// Comes round at a fixed pace: see [`Shard::interval`]. What a slow loop has missed is skipped,
+/// not made up for.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use soloist::prelude::*;
+/// # use soloist::testing::TestClient;
+/// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+/// # let (shard, start_ms) = (client.shard(), client.shard().now_ms());
+/// let mut seconds = shard.interval(Duration::from_secs(1));
+/// seconds.tick().await; // at 1 s
+/// client.advance(Duration::from_millis(2_500)).await; // at 3.5 s, past those of 2 and 3 s
+/// seconds.tick().await; // one of them, at once
+/// seconds.tick().await; // at 4 s
+/// # assert_eq!(shard.now_ms() - start_ms, 4_000);
+/// # });
+/// ```
 pub struct Interval {
     local: Rc<Local>,
     every_ms: u64,
@@ -54,7 +84,26 @@ impl Interval {
         Interval { local, every_ms, next_ms }
     }
 
-    /// Waits for the next round.
+    /// Waits for the next round; at once if it has come. Dropped while it waits, it misses nothing:
+    /// the round is still to come.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use soloist::prelude::*;
+    /// # use soloist::testing::TestClient;
+    ///
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     let mut hours = shard.interval(Duration::from_secs(3600));
+    ///     shard.spawn(async move {
+    ///         loop {
+    ///             hours.tick().await;
+    ///             println!("throw out what is old");
+    ///         }
+    ///     });
+    ///     Ok(App::new(()))
+    /// }
+    /// # TestClient::run(app, async |client| client.advance(Duration::from_secs(7_200)).await);
+    /// ```
     pub async fn tick(&mut self) {
         let sleep =
             Sleep { local: self.local.clone(), at_ms: self.next_ms, alarm: Alarm::default() };
@@ -64,7 +113,24 @@ impl Interval {
     }
 }
 
-/// A future did not end within its time.
+/// A future did not end within its time: see [`Shard::timeout`].
+///
+/// ```
+/// use std::time::Duration;
+/// use soloist::{Elapsed, prelude::*};
+/// # use soloist::testing::TestClient;
+///
+/// async fn price(cx: &Ctx<()>) -> Result<Reply> {
+/// #   let ask = cx.sleep(Duration::from_secs(60));
+///     match cx.shard().timeout(Duration::from_millis(50), ask).await {
+///         Ok(_) => cx.text("today's"),
+///         Err(Elapsed) => cx.text("yesterday's"), // better than none
+///     }
+/// }
+/// # TestClient::run(async |_| Ok(App::new(()).get("/", price)), async |client| {
+/// #     client.get("/").await.expect(200).text("yesterday's");
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
