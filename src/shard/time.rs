@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::Local;
 use crate::base::wheel::TimerId;
 
-/// Waits until a moment of the shard's clock: see [`Shard::sleep`]. Late by at most a tick (5 ms)
-/// on a busy shard. The moment is set when it is made, not when it is first awaited.
+/// Waits until a moment of the shard's clock: see [`Shard::sleep`](super::Shard::sleep). Late by
+/// at most a tick (5 ms) on a busy shard. The moment is set when it is made, not
+/// when it is first awaited.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -54,8 +55,8 @@ impl Drop for Sleep {
     }
 }
 
-/// Comes round at a fixed pace: see [`Shard::interval`]. What a slow loop has missed is skipped,
-/// not made up for.
+/// Comes round at a fixed pace: see [`Shard::interval`](super::Shard::interval). What a
+/// slow loop has missed is skipped, not made up for.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -113,7 +114,7 @@ impl Interval {
     }
 }
 
-/// A future did not end within its time: see [`Shard::timeout`].
+/// A future did not end within its time: see [`Shard::timeout`](super::Shard::timeout).
 ///
 /// ```
 /// use std::time::Duration;
