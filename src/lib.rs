@@ -50,10 +50,12 @@ pub mod testing;
 
 pub use app::body::Chunk;
 pub use app::builder::App;
-pub use app::ctx::{Ctx, FromParam, ReplyHead};
+pub use app::ctx::Ctx;
 pub use app::events::{Event, Events};
 pub use app::handler::{Handler, Middleware};
 pub use app::next::Next;
+pub use app::on_head::ReplyHead;
+pub use app::param::FromParam;
 pub use app::problem::{Problem, problem_json};
 pub use app::reply::{BodyFilter, Reply, Stream};
 pub use app::routes::Slashes;

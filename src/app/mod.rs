@@ -1,5 +1,6 @@
 //! The meeting place: from bytes to a handler and back.
 
+mod answering;
 pub(crate) mod attachment;
 pub(crate) mod body;
 pub(crate) mod builder;
@@ -22,6 +23,7 @@ pub(crate) mod next;
 pub(crate) mod on_head;
 pub(crate) mod once;
 pub(crate) mod origin;
+pub(crate) mod param;
 pub(crate) mod problem;
 pub(crate) mod redirect;
 pub(crate) mod reply;

@@ -1,8 +1,11 @@
-//! What waits for the head of an answer: a closure of one request, or one that a middleware keeps.
+//! The head of an answer, on its way out, and what waits for it: a closure of one request, or one
+//! that a middleware keeps.
 
 use std::rc::Rc;
 
-use super::ctx::{Ctx, ReplyHead};
+use super::core::{Core, Phase};
+use super::ctx::Ctx;
+use super::reply::BodyFilter;
 
 /// Runs just before the head leaves.
 pub(crate) enum OnHead {
@@ -24,6 +27,21 @@ impl OnHead {
 }
 
 impl<S> Ctx<S> {
+    /// Runs `f` once, just before the head of the answer leaves, streamed or not.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// cx.on_head(|head| {
+    ///     head.set_header("server-timing", "db;dur=3"); // on errors and streams too
+    /// });
+    /// cx.text("hello")
+    /// # }
+    /// ```
+    pub fn on_head(&self, f: impl FnOnce(&ReplyHead<'_>) + 'static) {
+        self.core.on_head.borrow_mut().push(OnHead::Once(Box::new(f)));
+    }
+
     /// As [`on_head`](Ctx::on_head), with a closure that a middleware keeps: a warm request takes
     /// nothing from the heap for it. What differs from request to request it finds by
     /// [`ReplyHead::got`] and [`ReplyHead::request_header`].
@@ -50,7 +68,42 @@ impl<S> Ctx<S> {
     }
 }
 
+/// The head of an answer, on its way out: see [`Ctx::on_head`].
+pub struct ReplyHead<'a>(pub(crate) &'a Core);
+
 impl ReplyHead<'_> {
+    /// The final status.
+    pub fn status(&self) -> u16 {
+        self.0.status.get()
+    }
+
+    /// The value of a header field of the answer.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.0.field(name)
+    }
+
+    /// Whether the body follows in pieces; if not, it is whole already.
+    pub fn is_streamed(&self) -> bool {
+        self.0.phase.get() == Phase::Open
+    }
+
+    /// Puts a filter between a streamed body and the client; it does nothing for a whole one.
+    pub fn filter_body(&self, filter: impl BodyFilter + 'static) {
+        self.0.filter.replace(Some(Box::new(filter)));
+    }
+
+    /// As [`Ctx::set_header`].
+    pub fn set_header(&self, name: &str, value: impl AsRef<str>) -> &Self {
+        self.0.set_field(name, value.as_ref(), false);
+        self
+    }
+
+    /// As [`Ctx::add_header`].
+    pub fn add_header(&self, name: &str, value: impl AsRef<str>) -> &Self {
+        self.0.set_field(name, value.as_ref(), true);
+        self
+    }
+
     /// The newest value of that type which the request keeps: see [`Ctx::put`].
     pub fn got<T: 'static>(&self) -> Option<&T> {
         self.0.arena.got()

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::conn::yield_now;
 use super::core::{Core, Phase};
-use super::ctx::ReplyHead;
+use super::on_head::ReplyHead;
 use crate::error::{Error, Result};
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::Method;

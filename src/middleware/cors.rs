@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::ctx::Ctx;
 use crate::app::field_lines::Lines;
 use crate::app::handler::Middleware;
 use crate::app::next::Next;
-use crate::app::on_head::KeptOnHead;
+use crate::app::on_head::{KeptOnHead, ReplyHead};
 use crate::error::{Error, Result};
 use crate::http::encode::field_is_clean;
 use crate::http::head::Method;

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::ctx::Ctx;
 use crate::app::handler::Middleware;
 use crate::app::next::Next;
-use crate::app::on_head::KeptOnHead;
+use crate::app::on_head::{KeptOnHead, ReplyHead};
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
 /// What becomes of an `X-Request-Id` that comes with a request.

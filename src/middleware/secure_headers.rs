@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::app::core::Core;
-use crate::app::ctx::{Ctx, ReplyHead};
+use crate::app::ctx::Ctx;
 use crate::app::field_lines::Lines;
 use crate::app::handler::Middleware;
 use crate::app::next::Next;
-use crate::app::on_head::KeptOnHead;
+use crate::app::on_head::{KeptOnHead, ReplyHead};
 use crate::error::Result;
 
 /// Who may show a page in a frame (RFC 7034, and `frame-ancestors` of the CSP).
