@@ -200,7 +200,11 @@ fn table() -> Vec<(String, String)> {
         ),
         (
             format!("GET /raw HTTP/1.1\r\n{H}\r\n"),
-            plain_with("426 Upgrade Required", "upgrade: echo\r\n", "upgrade required"),
+            plain_with(
+                "426 Upgrade Required",
+                "connection: upgrade\r\nupgrade: echo\r\n",
+                "upgrade required",
+            ),
         ),
     ]
 }

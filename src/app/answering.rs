@@ -28,6 +28,23 @@ impl<S> Ctx<S> {
     }
 
     /// The value of a header field of the answer as it stands.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn no_sniffing(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     let reply = next.reply().await; // an error has been answered too
+    ///     if cx.reply_header("content-type").is_some_and(|it| it.starts_with("text/html")) {
+    ///         cx.set_header("x-content-type-options", "nosniff");
+    ///     }
+    ///     Ok(reply)
+    /// }
+    /// # let app = App::new(()).wrap(no_sniffing).get("/html", async |cx| cx.html("<p>"))
+    /// #     .get("/text", async |cx| cx.text("a"));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # assert_eq!(client.get("/text").await.header("x-content-type-options"), None);
+    /// # client.get("/html").await.has("x-content-type-options", "nosniff");
+    /// # });
+    /// ```
     pub fn reply_header(&self, name: &str) -> Option<String> {
         self.core.field(name)
     }
@@ -51,6 +68,23 @@ impl<S> Ctx<S> {
     }
 
     /// Puts another body in place of a finished answer's; nothing if there is none.
+    ///
+    /// Its length is told right; a checksum or an entity tag of the old one is yours to mend.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn in_a_page(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     let reply = next.reply().await;
+    ///     if let Some(body) = cx.reply_body() {
+    ///         cx.replace_body([b"<main>", &*body, b"</main>"].concat());
+    ///     }
+    ///     Ok(reply)
+    /// }
+    /// # let app = App::new(()).wrap(in_a_page).get("/", async |cx| cx.html("hello"));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.text("<main>hello</main>").has("content-length", "18");
+    /// # });
+    /// ```
     pub fn replace_body(&self, body: Vec<u8>) {
         if self.core.phase.get() == Phase::Answered {
             self.core.body.set(body);
@@ -58,6 +92,24 @@ impl<S> Ctx<S> {
     }
 
     /// The status as it stands.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::Cell;
+    /// async fn count_misses(cx: &Ctx<Cell<u64>>, next: Next<'_>) -> Result<Reply> {
+    ///     let reply = next.reply().await;
+    ///     if cx.status_now() == 404 {
+    ///         cx.state().set(cx.state().get() + 1);
+    ///     }
+    ///     Ok(reply)
+    /// }
+    /// # let app = App::new(Cell::new(0)).wrap(count_misses)
+    /// #     .get("/misses", async |cx| cx.json(cx.state()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/x").await.expect(404);
+    /// # client.get("/misses").await.expect(200).text("1");
+    /// # });
+    /// ```
     pub fn status_now(&self) -> u16 {
         self.core.status.get()
     }
@@ -93,11 +145,35 @@ impl<S> Ctx<S> {
     }
 
     /// Plain text.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(())
+    ///     .get("/hello", async |cx| cx.text("hello"))
+    ///     .get("/table", async |cx| cx.set_header("content-type", "text/csv").text("a,b\n1,2\n"));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/hello").await.has("content-type", "text/plain; charset=utf-8");
+    /// client.get("/table").await.has("content-type", "text/csv"); // yours goes before
+    /// # });
+    /// ```
     pub fn text(&self, text: impl AsRef<str>) -> Result<Reply> {
         self.answer(TEXT, text.as_ref().as_bytes())
     }
 
     /// HTML.
+    ///
+    /// It is sent as it is: what a client wrote is yours to escape.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/:name", async |cx| {
+    ///     let name: &str = cx.param("name")?;
+    ///     cx.html(format!("<h1>{}</h1>", name.replace('&', "&amp;").replace('<', "&lt;")))
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/%3Cscript>").await.text("<h1>&lt;script></h1>");
+    /// # });
+    /// ```
     pub fn html(&self, html: impl AsRef<str>) -> Result<Reply> {
         self.answer("text/html; charset=utf-8", html.as_ref().as_bytes())
     }
@@ -182,6 +258,26 @@ impl<S> Ctx<S> {
     /// Answers 101 and hands the connection's bytes to `run`, which outlives the request.
     ///
     /// The handler checks the request first; `protocol` is the value of the Upgrade field.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn echo(cx: &Ctx<()>) -> Result<Reply> {
+    ///     cx.upgrade("echo", async |mut raw| {
+    ///         let mut bytes = Vec::new();
+    ///         while raw.read(&mut bytes).await? > 0 {
+    ///             raw.write(&bytes).await?;
+    ///         }
+    ///         Ok(()) // the connection closes
+    ///     })
+    /// }
+    /// # let app = App::new(()).get("/", echo);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.expect(426).has("upgrade", "echo"); // it did not ask
+    /// # let asked = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    /// # let out = client.raw(&[asked, b"any bytes"]).await;
+    /// # assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"\r\n\r\nany bytes"));
+    /// # });
+    /// ```
     pub fn upgrade<F: Future<Output = Result<()>> + 'static>(
         &self,
         protocol: &'static str,

@@ -41,6 +41,24 @@ pub(crate) struct Reading {
 struct Replaced(Vec<u8>);
 
 /// Bytes of a request's body. Its buffer goes back when it is dropped.
+///
+/// It lends its bytes: what is to stay is copied. One at a time costs one buffer, however long the
+/// body is.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn sum(cx: &Ctx<()>) -> Result<Reply> {
+///     let mut sum = 0;
+///     while let Some(chunk) = cx.next_chunk().await? {
+///         sum += chunk.iter().map(|byte| u64::from(*byte)).sum::<u64>(); // it is a `[u8]`
+///     }
+///     cx.json(&sum)
+/// }
+/// # let app = App::new(()).post("/", sum);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// client.post("/").body("abc").pieces(1).await.text("294"); // sent a byte at a time
+/// # });
+/// ```
 pub struct Chunk<'a> {
     bytes: Vec<u8>,
     start: usize,

@@ -217,6 +217,10 @@ impl Core {
         if is("content-type") {
             self.mime.set("");
         }
+        if is("upgrade") && !self.has_field(name) {
+            // It is for the next hop alone, and says so (RFC 9110 section 7.8).
+            self.with_fields(|fields| fields.extend_from_slice(b"connection: upgrade\r\n"));
+        }
         let known = self.note(name_bit(name));
         self.with_fields(|fields| {
             if !add && known {

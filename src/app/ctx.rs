@@ -22,6 +22,21 @@ use crate::shard::time::Sleep;
 ///
 /// What it lends (`&str` of a path, a header, a body) lives until the answer is given: it lies in
 /// the connection's own buffers. A `Ctx` never changes threads.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// # use std::cell::Cell;
+/// async fn greet(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
+///     let name = cx.query_param("name").unwrap_or("stranger"); // lent, not copied
+///     let number = cx.state().get() + 1;
+///     cx.state().set(number); // this shard's alone
+///     cx.set_header("cache-control", "no-store").text(format!("{name}, you are number {number}"))
+/// }
+/// # let app = App::new(Cell::new(0)).get("/", greet);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// client.get("/?name=ann").await.expect(200).text("ann, you are number 1");
+/// # });
+/// ```
 pub struct Ctx<S> {
     pub(crate) core: Rc<Core>,
     pub(crate) state: Rc<S>,
@@ -30,11 +45,31 @@ pub struct Ctx<S> {
 /// Reading.
 impl<S> Ctx<S> {
     /// `GET`, `POST`, or whatever token the client sent.
+    ///
+    /// Its case counts (RFC 9110 section 9.1). Where a GET route answers a HEAD it is `HEAD`.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).fallback(async |cx| cx.text(format!("no {} here", cx.method())));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.call("PURGE", "/x").await.text("no PURGE here");
+    /// client.call("get", "/x").await.text("no get here"); // that is another method than GET
+    /// # });
+    /// ```
     pub fn method(&self) -> &str {
         self.core.head.method_name.text(self.core.bytes())
     }
 
     /// The path of the target, as it came: percent-encoded, without the query.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).fallback(async |cx| cx.text(cx.path()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/a%20b/?page=2").await.text("/a%20b/");
+    /// client.get("http://example.com/a").await.text("/a"); // as it is sent to a proxy
+    /// # });
+    /// ```
     pub fn path(&self) -> &str {
         self.core.head.path.text(self.core.bytes())
     }
@@ -52,6 +87,15 @@ impl<S> Ctx<S> {
     }
 
     /// The query, as it came, without its question mark; empty if there is none.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| cx.text(cx.query()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/?q=a%26b&page=2").await.text("q=a%26b&page=2"); // `query_param` decodes
+    /// client.get("/").await.text("");
+    /// # });
+    /// ```
     pub fn query(&self) -> &str {
         self.core.head.query.text(self.core.bytes())
     }
@@ -78,6 +122,18 @@ impl<S> Ctx<S> {
     }
 
     /// The authority that the client asked for: of an absolute target, else the Host field.
+    ///
+    /// Its port is there if the client sent one. The target goes before the field (RFC 9112
+    /// section 3.2.2).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| cx.text(cx.host()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text("test"); // what a test client sends
+    /// client.get("http://example.com:81/").await.text("example.com:81");
+    /// # });
+    /// ```
     pub fn host(&self) -> &str {
         self.core.head.host.text(self.core.bytes())
     }
@@ -111,6 +167,25 @@ impl<S> Ctx<S> {
     }
 
     /// A field of the trailer section of a chunked body that has been read to its end.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn store(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let bytes = cx.body().await?.len(); // the trailers are behind it
+    ///     match cx.trailer("x-bytes").and_then(|it| it.parse::<usize>().ok()) {
+    ///         Some(said) if bytes == said => cx.empty(),
+    ///         _ => Err(Error::bad_request("x-bytes: not what came")),
+    ///     }
+    /// }
+    /// # let app = App::new(()).post("/", store);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    /// # let raw = format!("{head}2\r\nhi\r\n0\r\nx-bytes: 2\r\n\r\n");
+    /// # assert!(client.raw(&[raw.as_bytes()]).await.starts_with(b"HTTP/1.1 204 "));
+    /// # let raw = format!("{head}2\r\nhi\r\n0\r\nx-bytes: 3\r\n\r\n");
+    /// # assert!(client.raw(&[raw.as_bytes()]).await.starts_with(b"HTTP/1.1 400 "));
+    /// # });
+    /// ```
     pub fn trailer(&self, name: &str) -> Option<&str> {
         self.core.trailer(name)
     }
@@ -165,6 +240,19 @@ impl<S> Ctx<S> {
 
     /// The address of the connection's other end, which may be a proxy: see
     /// [`client`](Ctx::client). None in memory, or if the connection was gone before anyone asked.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| match cx.peer() {
+    ///     Some(addr) => cx.text(addr.to_string()),
+    ///     None => cx.text("from nowhere"),
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text("from nowhere");
+    /// client.peer(([192, 0, 2, 7], 4711)); // connections of this address from now on
+    /// client.get("/").await.text("192.0.2.7:4711");
+    /// # });
+    /// ```
     pub fn peer(&self) -> Option<SocketAddr> {
         self.core.peer()
     }
@@ -186,6 +274,28 @@ impl<S> Ctx<S> {
     }
 
     /// The same, to keep.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::Cell;
+    /// # use std::time::Duration;
+    /// async fn later(cx: &Ctx<Cell<u64>>) -> Result<Reply> {
+    ///     let (state, shard) = (cx.state_rc(), cx.shard());
+    ///     cx.spawn(async move {
+    ///         shard.sleep(Duration::from_secs(60)).await; // the request is long over
+    ///         state.set(state.get() + 1);
+    ///     });
+    ///     cx.status(202).empty()
+    /// }
+    /// # let app = App::new(Cell::new(0)).post("/", later);
+    /// # let app = app.get("/", async |cx| cx.json(cx.state()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.post("/").await.expect(202);
+    /// # client.get("/").await.text("0");
+    /// # client.advance(Duration::from_secs(61)).await;
+    /// # client.get("/").await.text("1");
+    /// # });
+    /// ```
     pub fn state_rc(&self) -> Rc<S> {
         self.state.clone()
     }
@@ -206,6 +316,27 @@ impl<S> Ctx<S> {
     }
 
     /// The newest value of that type.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// struct User(&'static str);
+    ///
+    /// async fn sign_in(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     if cx.header("authorization") == Some("Bearer 7") {
+    ///         cx.put(User("ann"));
+    ///     }
+    ///     next.run().await
+    /// }
+    /// async fn whoami(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let User(name) = cx.got().ok_or_else(Error::unauthorized)?; // the type says which
+    ///     cx.text(name)
+    /// }
+    /// # let app = App::new(()).wrap(sign_in).get("/", whoami);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.expect(401);
+    /// # client.get("/").header("authorization", "Bearer 7").await.expect(200).text("ann");
+    /// # });
+    /// ```
     pub fn got<T: 'static>(&self) -> Option<&T> {
         self.core.arena.got()
     }
@@ -224,11 +355,36 @@ impl<S> Ctx<S> {
     }
 
     /// Bytes that the request's arena holds: 8 KiB to begin with.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn wide(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let before = cx.arena_bytes();
+    ///     let line = cx.format(format_args!("{:>20000}", 7)); // a chunk more: it is given back
+    ///     assert!(cx.arena_bytes() >= before + line.len());
+    ///     cx.text(line)
+    /// }
+    /// # let app = App::new(()).get("/", wide);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.expect(200);
+    /// # });
+    /// ```
     pub fn arena_bytes(&self) -> usize {
         self.core.arena.bytes_held()
     }
 
     /// The shard that this runs on.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| {
+    ///     let shard = cx.shard(); // a handle: `spawn`ed tasks and hooks may keep it
+    ///     cx.text(format!("shard {} of {}", shard.id(), shard.count()))
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text("shard 0 of 1");
+    /// # });
+    /// ```
     pub fn shard(&self) -> Shard {
         Shard(self.core.local.clone())
     }
@@ -251,16 +407,46 @@ impl<S> Ctx<S> {
     }
 
     /// Counters of each shard, in the order of their ids.
+    ///
+    /// A shard that has ended, whose queue is full, or that does not answer within a second is left
+    /// out.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| {
+    ///     let each = cx.stats_each().await;
+    ///     let requests: Vec<u64> = each.iter().map(|stats| stats.get("requests")).collect();
+    ///     cx.json(&requests) // is one of them idle?
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text("[1]");
+    /// # });
+    /// ```
     pub async fn stats_each(&self) -> Vec<Stats> {
         super::mailbox::stats(&self.core.local).await
     }
 
-    /// The way to another shard over the mesh, and back; none if it is not there, or its queue is
-    /// full.
+    /// The way to another shard over the mesh, and back: nothing to this one. None if it is not
+    /// there, has ended, does not answer within a second, or its queue is full.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn way(cx: &Ctx<()>) -> Result<Reply> {
+    ///     match cx.ping(cx.param("shard")?).await {
+    ///         Some(way) => cx.text(format!("{} ns", way.as_nanos())),
+    ///         None => Err(Error::not_found()),
+    ///     }
+    /// }
+    /// # let app = App::new(()).get("/ping/:shard", way);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/ping/0").await.text("0 ns"); // this very shard
+    /// client.get("/ping/9").await.expect(404);
+    /// # });
+    /// ```
     pub async fn ping(&self, shard: usize) -> Option<Duration> {
         let local = &self.core.local;
         let start_ns = local.clock.peek_ns();
-        let there = super::mailbox::ping(local, shard).await;
+        let there = shard == local.id || super::mailbox::ping(local, shard).await;
         there.then(|| Duration::from_nanos(local.clock.peek_ns() - start_ns))
     }
 

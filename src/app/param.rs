@@ -57,6 +57,27 @@ impl<S> Ctx<S> {
 }
 
 /// A type that a path parameter can be read as.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// # use soloist::FromParam;
+/// struct Color(u32);
+///
+/// impl FromParam<'_> for Color {
+///     fn from_param(text: &str) -> Result<Color, &'static str> {
+///         u32::from_str_radix(text, 16).map(Color).map_err(|_| "a hexadecimal number")
+///     }
+/// }
+/// async fn show(cx: &Ctx<()>) -> Result<Reply> {
+///     let Color(rgb) = cx.param("color")?;
+///     cx.json(&rgb)
+/// }
+/// # let app = App::new(()).get("/:color", show);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// client.get("/ff").await.text("255");
+/// client.get("/red").await.expect(400).text("color: not a hexadecimal number");
+/// # });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be read from a path parameter",
     note = "`param` reads &str, String, numbers and bool; for a type with `FromStr` use `cx.parse(name)?`"
