@@ -52,11 +52,50 @@ pub struct App<S> {
 
 impl<S: 'static> App<S> {
     /// An application with that state.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::RefCell;
+    /// # use std::collections::BTreeSet;
+    /// #[derive(Default)]
+    /// struct State {
+    ///     seen: RefCell<BTreeSet<String>>, // one shard's: no lock
+    /// }
+    /// let app = App::new(State::default()).get("/:name", async |cx| {
+    ///     cx.json(&cx.state().seen.borrow_mut().insert(cx.param("name")?))
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/ann").await.text("true");
+    /// client.get("/ann").await.text("false");
+    /// # });
+    /// ```
     pub fn new(state: S) -> App<S> {
         App::shared(Rc::new(state))
     }
 
     /// An application whose state something else on this shard holds too: a background task.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::Cell;
+    /// # use std::rc::Rc;
+    /// # use std::time::Duration;
+    /// async fn app(shard: Shard) -> Result<App<Cell<u64>>> {
+    ///     let state = Rc::new(Cell::new(0));
+    ///     let (here, minutes) = (shard.clone(), state.clone());
+    ///     shard.spawn(async move {
+    ///         let mut tick = here.interval(Duration::from_secs(60));
+    ///         while here.until_stop(tick.tick()).await.is_some() {
+    ///             minutes.set(minutes.get() + 1);
+    ///         }
+    ///     });
+    ///     Ok(App::shared(state).get("/uptime", async |cx| cx.json(cx.state())))
+    /// }
+    /// # TestClient::run(app, async |client| {
+    /// # client.advance(Duration::from_secs(150)).await;
+    /// # client.get("/uptime").await.text("2");
+    /// # });
+    /// ```
     pub fn shared(state: Rc<S>) -> App<S> {
         App {
             state,
@@ -89,24 +128,92 @@ impl<S: 'static> App<S> {
     }
 
     /// Answers POST.
+    ///
+    /// What may be done once only (RFC 9110 section 9.3.3).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).post("/sums", async |cx| {
+    ///     let numbers: Vec<i64> = cx.body_json().await?;
+    ///     cx.status(201).json(&numbers.iter().sum::<i64>())
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.post("/sums").json(&[1, 2]).await.expect(201).text("3");
+    /// client.get("/sums").await.expect(405).has("allow", "OPTIONS, POST");
+    /// # });
+    /// ```
     #[track_caller]
     pub fn post(self, path: &str, handler: impl Handler<S>) -> App<S> {
         self.on("POST", path, handler)
     }
 
     /// Answers PUT.
+    ///
+    /// Twice is as good as once (RFC 9110 section 9.3.4).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::RefCell;
+    /// # use std::collections::BTreeMap;
+    /// type Notes = RefCell<BTreeMap<u64, String>>;
+    ///
+    /// async fn store(cx: &Ctx<Notes>) -> Result<Reply> {
+    ///     let text = str::from_utf8(cx.body().await?)?.to_owned();
+    ///     let before = cx.state().borrow_mut().insert(cx.param("id")?, text);
+    ///     cx.status(if before.is_none() { 201 } else { 204 }).empty()
+    /// }
+    /// let app = App::new(Notes::default()).put("/notes/:id", store);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.put("/notes/7").body("tea").await.expect(201);
+    /// client.put("/notes/7").body("milk").await.expect(204);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn put(self, path: &str, handler: impl Handler<S>) -> App<S> {
         self.on("PUT", path, handler)
     }
 
     /// Answers PATCH.
+    ///
+    /// A change to what is there (RFC 5789).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::Cell;
+    /// let app = App::new(Cell::new(20)).patch("/volume", async |cx| {
+    ///     let by: i32 = cx.body_json().await?;
+    ///     cx.state().set((cx.state().get() + by).clamp(0, 100));
+    ///     cx.json(cx.state())
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.call("PATCH", "/volume").json(&-5).await.text("15");
+    /// # });
+    /// ```
     #[track_caller]
     pub fn patch(self, path: &str, handler: impl Handler<S>) -> App<S> {
         self.on("PATCH", path, handler)
     }
 
     /// Answers DELETE.
+    ///
+    /// RFC 9110 section 9.3.5.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::RefCell;
+    /// # use std::collections::BTreeSet;
+    /// let notes = RefCell::new(BTreeSet::from([7]));
+    /// let app = App::new(notes).delete("/notes/:id", async |cx| {
+    ///     match cx.state().borrow_mut().remove(&cx.param::<u64>("id")?) {
+    ///         true => cx.empty(), // 204
+    ///         false => Err(Error::not_found()),
+    ///     }
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.delete("/notes/7").await.expect(204);
+    /// client.delete("/notes/7").await.expect(404);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn delete(self, path: &str, handler: impl Handler<S>) -> App<S> {
         self.on("DELETE", path, handler)
@@ -298,6 +405,16 @@ impl<S: 'static> App<S> {
     }
 
     /// What becomes of a path that has a route only with, or only without, its last slash.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// use soloist::Slashes;
+    ///
+    /// let app = App::new(()).slashes(Slashes::Redirect).get("/docs", async |cx| cx.text("docs"));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/docs/?page=2").await.expect(308).has("location", "/docs?page=2");
+    /// # });
+    /// ```
     pub fn slashes(mut self, slashes: Slashes) -> App<S> {
         self.slashes = slashes;
         self
@@ -346,6 +463,24 @@ impl<S: 'static> App<S> {
     }
 
     /// How errors are logged: in place of one `tracing` event, an error from 500 up, else debug.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::cell::Cell;
+    /// let app = App::new(Cell::new(0))
+    ///     .log_error(|cx, error| {
+    ///         if error.status() >= 500 {
+    ///             cx.state().set(cx.state().get() + 1); // for a health check
+    ///             eprintln!("{} {}: {error}", cx.method(), cx.path()); // causes and all
+    ///         }
+    ///     })
+    ///     .get("/broken", async |_| Err("the disk is full".into()))
+    ///     .get("/failures", async |cx| cx.json(cx.state()));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/broken").await.expect(500).text("internal error");
+    /// client.get("/failures").await.text("1");
+    /// # });
+    /// ```
     pub fn log_error(mut self, f: impl Fn(&Ctx<S>, &Error) + 'static) -> App<S> {
         self.log_error = Some(Box::new(f));
         self

@@ -52,6 +52,24 @@ impl Shard {
     }
 
     /// [`on`](Shard::on) with another time limit than 5 s.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::time::Duration;
+    /// # async fn slow_sum() -> Result<u64> { std::future::pending().await }
+    /// async fn sum(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let longest = Duration::from_millis(50);
+    ///     match cx.shard().on_within(longest, 0, async |_| slow_sum().await).await {
+    ///         Ok(sum) => cx.json(&sum),
+    ///         Err(error) if error.status() == 503 => cx.text("later"), // it is dropped there
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// # let app = App::new(()).get("/", sum);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.expect(200).text("later");
+    /// # });
+    /// ```
     pub async fn on_within<T: Send + 'static>(
         &self,
         longest: Duration,
@@ -84,6 +102,21 @@ impl Shard {
     }
 
     /// [`on_all`](Shard::on_all) with another time limit than 5 s, for all of it.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::time::Duration;
+    /// async fn busiest(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let longest = Duration::from_millis(100);
+    ///     let requests = async |it: Shard| Ok(it.stats().get("requests"));
+    ///     let each = cx.shard().on_all_within(longest, requests).await?;
+    ///     cx.json(&each.iter().max())
+    /// }
+    /// # let app = App::new(()).get("/", busiest);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.expect(200).text("1");
+    /// # });
+    /// ```
     pub async fn on_all_within<T: Send + 'static>(
         &self,
         longest: Duration,

@@ -18,6 +18,15 @@ impl<S> Ctx<S> {
     /// percent-encoded well. The client may have made it up.
     ///
     /// Pieces that are no cookies are passed over. At most 200 cookies are looked at.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| cx.text(cx.cookie("city").unwrap_or("nowhere")));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").header("cookie", "a=b; city=K%C3%B6ln").await.text("K\u{f6}ln");
+    /// client.get("/").header("cookie", "City=Bonn").await.text("nowhere"); // names have a case
+    /// # });
+    /// ```
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.core.cookies_named(name).next().map(|value| self.core.cookie_text(value))
     }

@@ -81,6 +81,23 @@ impl<S> Ctx<S> {
 /// The writer of an event stream: see [`Ctx::events`].
 ///
 /// Dropped before `finish`, it cuts the connection; clients of event streams then come back.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn countdown(cx: &Ctx<()>) -> Result<Reply> {
+///     let mut events = cx.events().await?;
+///     for n in [3, 2, 1] {
+///         events.send(Event::json(&n)).await?;
+///     }
+///     events.send(Event::data("").event("lift-off")).await?;
+///     events.finish().await // on every way out: `?` cuts, and the client comes back
+/// }
+/// # let app = App::new(()).get("/", countdown);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # let mut events = client.get("/").events().await;
+/// # assert_eq!(events.next().await.expect("an event").data, "3");
+/// # });
+/// ```
 #[must_use = "an event stream ends with `finish`"]
 pub struct Events<'a> {
     out: Stream<'a>,
@@ -113,6 +130,23 @@ impl Events<'_> {
 
     /// Sends an event, after waiting while more than 64 KiB are unsent.
     ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let mut events = cx.events().await?;
+    /// events.send(Event::data("42").id("7").event("answer")).await?;
+    /// let refused = events.send(Event::data("43").id("7\n8")).await;
+    /// assert!(refused.is_err()); // nothing was sent of it: the stream goes on
+    /// events.finish().await
+    /// # }
+    /// # let app = App::new(()).get("/", handler);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let mut events = client.get("/").events().await;
+    /// # assert_eq!(events.next().await.expect("an event").id.as_deref(), Some("7"));
+    /// # assert!(events.next().await.is_none());
+    /// # });
+    /// ```
+    ///
     /// # Errors
     /// When an id or a name holds a line break or NUL, when the value cannot be serialised (then
     /// nothing is sent), and when nobody listens.
@@ -137,6 +171,27 @@ impl Events<'_> {
     ///
     /// A client whose connection breaks ends the handler here, without a word. The future is
     /// dropped when the stream is over.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use std::time::Duration;
+    /// async fn ticks(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let shard = cx.shard();
+    ///     let mut events = cx.events().await?;
+    ///     while let Some(()) = events.wait(shard.sleep(Duration::from_secs(60))).await {
+    ///         events.send(Event::data("tick")).await?; // comments kept it alive for that minute
+    ///     }
+    ///     events.send(Event::data("bye").retry(Duration::from_secs(5))).await?;
+    ///     events.finish().await
+    /// }
+    /// # let app = App::new(()).get("/", ticks);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let mut events = client.get("/").events().await;
+    /// # assert_eq!(events.next().await.expect("an event").data, "tick");
+    /// # client.stop().await;
+    /// # assert_eq!(events.next().await.expect("an event").data, "bye");
+    /// # });
+    /// ```
     pub async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let alarm = Armed { local: &self.out.core.local, alarm: Alarm::default() };
         let mut future = pin!(future);
@@ -156,6 +211,23 @@ impl Events<'_> {
     }
 
     /// Ends the stream. A client comes back for more unless it is told not to.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn news(cx: &Ctx<()>) -> Result<Reply> {
+    ///     if cx.last_event_id() == Some("last") {
+    ///         return cx.empty(); // 204: do not come back
+    ///     }
+    ///     let mut events = cx.events().await?;
+    ///     events.send(Event::data("that is all").id("last")).await?;
+    ///     events.finish().await
+    /// }
+    /// # let app = App::new(()).get("/", news);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.expect(200);
+    /// client.get("/").header("last-event-id", "last").await.expect(204);
+    /// # });
+    /// ```
     pub async fn finish(self) -> Result<Reply> {
         self.out.finish().await
     }
@@ -224,6 +296,12 @@ impl<'a> Event<'a> {
     }
 
     /// Its name: what listeners are registered for. Without one it is a `message`.
+    ///
+    /// ```
+    /// # use soloist::Event;
+    /// // In a page: source.addEventListener("price", ...). `onmessage` does not see it.
+    /// let event = Event::json(&[17, 18]).event("price");
+    /// ```
     pub fn event(mut self, name: &'a (impl AsRef<str> + ?Sized)) -> Event<'a> {
         self.event = Some(name.as_ref());
         self
@@ -231,6 +309,23 @@ impl<'a> Event<'a> {
 
     /// Its id: what a client that comes back says it saw last ([`Ctx::last_event_id`]). An empty
     /// one makes it forget.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn log(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let seen: u64 = cx.last_event_id().and_then(|id| id.parse().ok()).unwrap_or(0);
+    ///     let mut events = cx.events().await?;
+    ///     for number in seen + 1..=3 {
+    ///         events.send(Event::data("a line").id(&number.to_string())).await?;
+    ///     }
+    ///     events.finish().await
+    /// }
+    /// # let app = App::new(()).get("/", log);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// let mut events = client.get("/").header("last-event-id", "2").events().await;
+    /// assert_eq!(events.next().await.expect("an event").id.as_deref(), Some("3"));
+    /// # });
+    /// ```
     pub fn id(mut self, id: &'a (impl AsRef<str> + ?Sized)) -> Event<'a> {
         self.id = Some(id.as_ref());
         self

@@ -11,6 +11,21 @@ use crate::base::arena::Placed;
 use crate::error::Result;
 
 /// Answers requests: `async fn name(cx: &Ctx<S>) -> Result<Reply>`, or `async |cx| ...`.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// use soloist::Handler;
+///
+/// /// The same for GET and for POST, as search forms are sent.
+/// fn both<S: 'static>(app: App<S>, path: &str, answer: impl Handler<S> + Clone) -> App<S> {
+///     app.get(path, answer.clone()).post(path, answer)
+/// }
+/// let app = both(App::new(()), "/search", async |cx| cx.text(cx.method()));
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/search").await.text("GET");
+/// # client.post("/search").await.text("POST");
+/// # });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a request",
     label = "not a handler of `App<{S}>`",
@@ -22,6 +37,24 @@ pub trait Handler<S>: AsyncFn(&Ctx<S>) -> Result<Reply> + 'static {}
 impl<S, F: AsyncFn(&Ctx<S>) -> Result<Reply> + 'static> Handler<S> for F {}
 
 /// Stands around handlers: `async fn name(cx: &Ctx<S>, next: Next<'_>) -> Result<Reply>`.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// use soloist::Middleware;
+///
+/// /// 404 for who does not know the word: for any state.
+/// fn secret<S: 'static>(word: &'static str) -> impl Middleware<S> {
+///     async move |cx: &Ctx<S>, next: Next<'_>| match cx.query_param("word") {
+///         Some(said) if said == word => next.run().await,
+///         _ => Err(Error::not_found()),
+///     }
+/// }
+/// let app = App::new(()).wrap(secret("rose")).get("/", async |cx| cx.text("hello"));
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/").await.expect(404);
+/// # client.get("/?word=rose").await.expect(200);
+/// # });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no middleware",
     label = "not a middleware of `App<{S}>`",

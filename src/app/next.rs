@@ -10,16 +10,61 @@ use crate::base::arena::Placed;
 use crate::error::Result;
 
 /// What comes after a middleware: the next one, or the handler.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// # use std::cell::Cell;
+/// async fn maintenance(cx: &Ctx<Cell<bool>>, next: Next<'_>) -> Result<Reply> {
+///     match cx.state().get() {
+///         true => Err(Error::new(503, "back soon").set("retry-after", "60")), // `next` is not run
+///         false => next.run().await,
+///     }
+/// }
+/// # let app = App::new(Cell::new(true)).wrap(maintenance);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/").await.expect(503).has("retry-after", "60");
+/// # });
+/// ```
 #[must_use = "without `run` the handler is not called"]
 pub struct Next<'a>(&'a (dyn Step<'a> + 'a));
 
 impl Next<'_> {
     /// Runs the rest. An error is passed on, to be answered further out.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// /// An empty list for what cannot be asked now.
+    /// async fn or_nothing(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     match next.run().await {
+    ///         Err(error) if error.status() == 503 => cx.text("[]"),
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let app = App::new(()).wrap(or_nothing)
+    /// #     .get("/list", async |_| Err(Error::new(503, "not now")));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/list").await.expect(200).text("[]");
+    /// # client.get("/x").await.expect(404);
+    /// # });
+    /// ```
     pub async fn run(self) -> Result<Reply> {
         self.0.run().await
     }
 
     /// Runs the rest and answers its error on the spot: for middleware that decorates every reply.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn stamped(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     let reply = next.reply().await; // an error takes back what was set before it
+    ///     cx.set_header("x-served-by", "a7");
+    ///     Ok(reply)
+    /// }
+    /// # let app = App::new(()).wrap(stamped);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/nothing").await.expect(404).has("x-served-by", "a7");
+    /// # });
+    /// ```
     pub async fn reply(self) -> Reply {
         let result = self.0.run().await;
         self.0.settle(result)

@@ -58,6 +58,24 @@ impl<S> Ctx<S> {
     ///
     /// IPv4 addresses that the kernel shows as IPv6 (`::ffff:192.0.2.1`) are IPv4 here. None in
     /// memory, unless the test client has a [`peer`](crate::testing::TestClient::peer).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// /// A request from somewhere else is none.
+    /// async fn at_home(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     match cx.client() {
+    ///         Some(addr) if addr.is_loopback() => next.run().await,
+    ///         _ => Err(Error::forbidden()),
+    ///     }
+    /// }
+    /// # let app = App::new(()).wrap(at_home).get("/", async |cx| cx.text("a"));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.peer(([192, 0, 2, 7], 4711));
+    /// # client.get("/").await.expect(403);
+    /// # client.peer(([127, 0, 0, 1], 4711));
+    /// # client.get("/").await.expect(200);
+    /// # });
+    /// ```
     pub fn client(&self) -> Option<IpAddr> {
         match self.core.origin() {
             Some(origin) => Some(origin.client),
@@ -66,6 +84,22 @@ impl<S> Ctx<S> {
     }
 
     /// `https` if a trusted proxy says that the client came by it, else `http`.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn https_only(cx: &Ctx<()>, next: Next<'_>) -> Result<Reply> {
+    ///     if cx.scheme() == "https" {
+    ///         return next.run().await;
+    ///     }
+    ///     cx.redirect_with(308, cx.format(format_args!("https://example.com{}", cx.path())))
+    /// }
+    /// let app = App::new(()).trust(&["10.0.0.0/8"]).wrap(https_only);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.peer(([10, 1, 2, 3], 4711)); // the proxy
+    /// client.get("/a").await.expect(308).has("location", "https://example.com/a");
+    /// client.get("/a").header("x-forwarded-proto", "https").await.expect(404); // no route
+    /// # });
+    /// ```
     pub fn scheme(&self) -> &'static str {
         self.core.scheme()
     }
@@ -73,6 +107,23 @@ impl<S> Ctx<S> {
     /// The authority that the client asked for, such as `www.example.com:8443`: what a trusted
     /// proxy says, else [`host`](Ctx::host). It is the client's word, whoever passes it on: compare
     /// it with the names you serve before you build a link from it.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn here(cx: &Ctx<()>) -> Result<Reply> {
+    ///     match cx.authority() {
+    ///         it @ ("example.com" | "example.org") => cx.text(format!("{}://{it}/", cx.scheme())),
+    ///         _ => Err(Error::new(421, "not served here")), // RFC 9110 section 15.5.20
+    ///     }
+    /// }
+    /// let app = App::new(()).trust(&["10.0.0.0/8"]).get("/", here);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.peer(([10, 1, 2, 3], 4711));
+    /// let call = client.get("/").header("x-forwarded-host", "example.org");
+    /// call.await.text("http://example.org/");
+    /// # client.get("/").await.expect(421);
+    /// # });
+    /// ```
     pub fn authority(&self) -> &str {
         let said = self.core.origin().and_then(|origin| origin.authority);
         said.unwrap_or_else(|| self.host())

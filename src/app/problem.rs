@@ -43,6 +43,15 @@ pub struct Problem {
 impl Problem {
     /// A problem that answers with `status` (400 to 599, else 500). Its type is `about:blank`, and
     /// its title the status's own, until they are set.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::Problem;
+    /// let app = App::new(()).get("/", async |cx| cx.problem(Problem::new(409)));
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.expect(409).text(r#"{"title":"Conflict","status":409}"#);
+    /// # });
+    /// ```
     pub fn new(status: u16) -> Problem {
         let status = if (400..600).contains(&status) { status } else { 500 };
         let (kind, title, detail, instance) = (None, None, None, None);
@@ -50,24 +59,63 @@ impl Problem {
     }
 
     /// `type`: a URI that names this kind of problem, best one with a page behind it.
+    ///
+    /// Clients tell problems apart by it, as it is (RFC 9457 section 3.1.1).
+    ///
+    /// ```
+    /// # use soloist::Problem;
+    /// let problem = Problem::new(422).kind("https://example.com/probs/out-of-stock");
+    /// let seen = serde_json::to_value(problem).expect("JSON");
+    /// assert_eq!(seen["type"], "https://example.com/probs/out-of-stock");
+    /// ```
     pub fn kind(mut self, uri: impl Into<String>) -> Problem {
         self.kind = Some(uri.into());
         self
     }
 
     /// `title`: what kind of problem it is, the same each time.
+    ///
+    /// ```
+    /// # use soloist::Problem;
+    /// // Of this kind, whatever was ordered: what differs goes to `detail`.
+    /// let problem = Problem::new(422)
+    ///     .kind("https://example.com/probs/out-of-stock")
+    ///     .title("That is sold out.");
+    /// ```
     pub fn title(mut self, title: impl Into<String>) -> Problem {
         self.title = Some(title.into());
         self
     }
 
     /// `detail`: what went wrong this time, in words that help the client.
+    ///
+    /// It is for people: programs read members of [`with`](Problem::with).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::Problem;
+    /// async fn order(_: &Ctx<()>) -> Result<Reply> {
+    ///     let problem = Problem::new(422).title("That is sold out.");
+    ///     Err(problem.detail("Of tea there are 2 left, not 5.").into())
+    /// }
+    /// # let app = App::new(()).get("/", order);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// // As text, or in full with `problem_json`.
+    /// client.get("/").await.expect(422).text("Of tea there are 2 left, not 5.");
+    /// # });
+    /// ```
     pub fn detail(mut self, detail: impl Into<String>) -> Problem {
         self.detail = Some(detail.into());
         self
     }
 
     /// `instance`: a URI that names this very occurrence.
+    ///
+    /// ```
+    /// # use soloist::Problem;
+    /// let id = 4711; // as the log has it
+    /// let problem = Problem::new(500).instance(format!("/failures/{id}"));
+    /// ```
     pub fn instance(mut self, uri: impl Into<String>) -> Problem {
         self.instance = Some(uri.into());
         self
@@ -75,6 +123,19 @@ impl Problem {
 
     /// A member of your own (RFC 9457 section 3.2). One of the standard names, or a value that
     /// cannot be serialised, turns the answer into a 500, and is logged.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::Problem;
+    /// async fn order(cx: &Ctx<()>) -> Result<Reply> {
+    ///     cx.problem(Problem::new(422).with("left", 2).with("asked", [5, 6]))
+    /// }
+    /// # let app = App::new(()).get("/", order);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// let answer = client.get("/").await.expect(422);
+    /// answer.contains(r#""left":2,"asked":[5,6]"#);
+    /// # });
+    /// ```
     pub fn with(mut self, name: impl Into<String>, value: impl Serialize) -> Problem {
         let name = name.into();
         match serde_json::to_value(value) {
@@ -144,6 +205,20 @@ impl std::error::Error for Cause {}
 /// Answering with a problem.
 impl<S> Ctx<S> {
     /// Answers with a problem as `application/problem+json` (RFC 9457), and its status.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::Problem;
+    /// async fn pay(cx: &Ctx<()>) -> Result<Reply> {
+    ///     cx.set_header("retry-after", "3600"); // stays: a problem is an answer like any other
+    ///     cx.problem(Problem::new(403).detail("Your balance is 30, but that costs 50."))
+    /// }
+    /// # let app = App::new(()).get("/", pay);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// let answer = client.get("/").await.expect(403).has("retry-after", "3600");
+    /// answer.has("content-type", "application/problem+json");
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// When a member cannot be written: see [`Problem::with`].

@@ -30,6 +30,17 @@ impl<S> Ctx<S> {
     /// The same with a status: 301 and 308 for good, 302 and 307 for now, 303 to GET another
     /// thing. 307 and 308 keep the method (RFC 9110 section 15.4).
     ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(())
+    ///     .get("/old", async |cx| cx.redirect_with(301, "/new")) // caches keep it
+    ///     .post("/upload", async |cx| cx.redirect_with(307, "/v2/upload")); // POST it there
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/old").await.expect(301).has("location", "/new");
+    /// client.post("/upload").await.expect(307).has("location", "/v2/upload");
+    /// # });
+    /// ```
+    ///
     /// # Errors
     /// With another status, and as [`redirect`](Ctx::redirect).
     pub fn redirect_with(&self, status: u16, to: impl AsRef<str>) -> Result<Reply> {

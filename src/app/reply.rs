@@ -16,6 +16,22 @@ use crate::limits::{
 };
 
 /// Says that the context holds an answer. It has no size, and does not leave its thread.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// /// Helpers answer too: what they return is handed on.
+/// fn page(cx: &Ctx<()>, title: &str) -> Result<Reply> {
+///     cx.html(format!("<title>{title}</title>"))
+/// }
+/// async fn home(cx: &Ctx<()>) -> Result<Reply> {
+///     let _ = cx.text("a draft")?; // the last answer is the one that is sent
+///     page(cx, "Home")
+/// }
+/// # let app = App::new(()).get("/", home);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/").await.text("<title>Home</title>");
+/// # });
+/// ```
 #[must_use = "a handler returns its reply"]
 #[derive(Debug)]
 pub struct Reply(PhantomData<*const ()>);
@@ -30,6 +46,21 @@ impl Reply {
 ///
 /// Dropped before `finish`, it cuts the connection, so that the client cannot take half an answer
 /// for a whole one.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn report(cx: &Ctx<()>) -> Result<Reply> {
+///     let mut out = cx.stream("text/csv").await?;
+///     for month in 1..=12 {
+///         out.write(format!("{month},0\n")).await?; // from here on an error can only cut
+///     }
+///     out.finish().await
+/// }
+/// # let app = App::new(()).get("/", report);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/").await.expect(200).contains("12,0\n");
+/// # });
+/// ```
 #[must_use = "a stream ends with `finish`"]
 pub struct Stream<'a> {
     pub(super) core: &'a Core,
@@ -60,7 +91,24 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends bytes, after waiting until at most 64 KiB are unsent with them, or nothing is. A
-    /// client that has taken 8 MiB at 16 MB/s gets 256 KiB at once.
+    /// client that has taken 8 MiB at 16 MB/s gets 256 KiB at once. An error when the client is
+    /// gone.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn zeros(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let mut out = cx.stream("application/octet-stream").await?;
+    ///     let block = [0; 16_384]; // memory stays small, however slow the client is
+    ///     for _ in 0..64 {
+    ///         out.write(block).await?;
+    ///     }
+    ///     out.finish().await
+    /// }
+    /// # let app = App::new(()).get("/", zeros);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # assert_eq!(client.get("/").await.body().len(), 1 << 20);
+    /// # });
+    /// ```
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let bytes = bytes.as_ref();
         self.ready(bytes.len()).await?;
@@ -142,6 +190,26 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the body.
+    ///
+    /// What the filter kept back leaves first, then the trailers.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn late(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let mut out = cx.stream("text/plain").await?;
+    ///     out.write("half of it").await?;
+    ///     if cx.query() == "broken" {
+    ///         return Err("no more came".into()); // no `finish`: the client sees that it was cut
+    ///     }
+    ///     out.finish().await
+    /// }
+    /// # let app = App::new(()).get("/", late);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/").await.text("half of it");
+    /// # let cut = client.raw(&[b"GET /?broken HTTP/1.1\r\nhost: a\r\n\r\n"]).await;
+    /// # assert!(!cut.ends_with(b"0\r\n\r\n"));
+    /// # });
+    /// ```
     pub async fn finish(mut self) -> Result<Reply> {
         if let Some(mut filter) = self.core.filter.take()
             && !self.silent
@@ -164,6 +232,33 @@ impl<'a> Stream<'a> {
 }
 
 /// Changes a streamed body on its way out: see [`ReplyHead::filter_body`].
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// # use soloist::BodyFilter;
+/// /// Says at the end how many bytes there were.
+/// struct Count(usize);
+///
+/// impl BodyFilter for Count {
+///     fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+///         self.0 += bytes.len();
+///         out.extend_from_slice(bytes);
+///     }
+///     fn finish(&mut self, out: &mut Vec<u8>) {
+///         out.extend_from_slice(format!("({} bytes)", self.0).as_bytes());
+///     }
+/// }
+/// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+/// cx.on_head(|head| head.filter_body(Count(0)));
+/// let mut out = cx.stream("text/plain").await?;
+/// # out.write("hello ").await?;
+/// # out.finish().await
+/// # }
+/// # let app = App::new(()).get("/", handler);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.get("/").await.text("hello (6 bytes)");
+/// # });
+/// ```
 pub trait BodyFilter {
     /// The next bytes of the body. What is to be sent for them goes to `out`; a filter that keeps
     /// some back delays them for the client.

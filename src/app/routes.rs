@@ -67,6 +67,17 @@ pub(crate) struct HostName {
 pub(crate) struct Urls(BTreeMap<Box<str>, Rc<RouteInfo>>);
 
 /// What becomes of a path that has a route only with, or only without, its last slash.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// use soloist::Slashes;
+///
+/// let app = App::new(()).slashes(Slashes::Ignore).get("/docs", async |cx| cx.text("docs"));
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// client.get("/docs/").await.expect(200); // `Strict`: 404, `Redirect`: 308
+/// # client.get("/docs").await.expect(200);
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Slashes {
     /// 404: two paths are two resources.

@@ -34,6 +34,21 @@ impl<S> Ctx<S> {
 /// The writer of a streamed JSON array: see [`Ctx::json_rows`].
 ///
 /// Dropped before `finish`, it cuts the connection: nobody takes half an array for a whole one.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn users(cx: &Ctx<()>) -> Result<Reply> {
+///     let mut rows = cx.json_rows().await?;
+///     for (id, name) in [(1, "ann"), (2, "bob")] {
+///         rows.push(&(id, name)).await?;
+///     }
+///     rows.finish().await
+/// }
+/// # let app = App::new(()).get("/", users);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// client.get("/").await.text(r#"[[1,"ann"],[2,"bob"]]"#);
+/// # });
+/// ```
 #[must_use = "rows end with `finish`"]
 pub struct Rows<'a> {
     out: Stream<'a>,
@@ -43,6 +58,22 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     /// Adds a row. Rows leave by 16 KiB, after waiting while more than 64 KiB are unsent.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let mut rows = cx.json_rows().await?;
+    /// rows.push("a").await?;
+    /// let bad = std::collections::BTreeMap::from([((1, 2), 3)]); // JSON has no such keys
+    /// assert!(rows.push(&bad).await.is_err());
+    /// rows.push("b").await?; // the array goes on without it
+    /// rows.finish().await
+    /// # }
+    /// # let app = App::new(()).get("/", handler);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text(r#"["a","b"]"#);
+    /// # });
+    /// ```
     ///
     /// # Errors
     /// When the row cannot be serialised (it is left out then: the array may go on), and when the
@@ -66,6 +97,17 @@ impl Rows<'_> {
     }
 
     /// Ends the array.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// let app = App::new(()).get("/", async |cx| cx.json_rows().await?.finish().await);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").await.text("[]"); // no rows: an array all the same
+    /// # });
+    /// ```
     pub async fn finish(mut self) -> Result<Reply> {
         self.gathered.extend_from_slice(if self.any { b"]" } else { b"[]" });
         self.out.write(&self.gathered).await?;

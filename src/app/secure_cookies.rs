@@ -35,6 +35,19 @@ use super::ctx::Ctx;
 impl<S> Ctx<S> {
     /// The value of the first cookie of that name whose signature is ours (HMAC-SHA256). None
     /// where there is none, whatever the reason.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::cookie::Key;
+    /// # let key = Key::derive_from(&[7; 32]);
+    /// let app = App::new(key).get("/", async |cx| match cx.signed_cookie(cx.state(), "user") {
+    ///     Some(user) => cx.text(user), // nobody but us has set it
+    ///     None => Err(Error::unauthorized()), // none, a forged one, or one of another name
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// client.get("/").header("cookie", "user=ann").await.expect(401); // no signature
+    /// # });
+    /// ```
     pub fn signed_cookie(&self, key: &Key, name: &str) -> Option<&str> {
         let jar = CookieJar::new();
         self.first_opened(name, |cookie| {
@@ -46,6 +59,20 @@ impl<S> Ctx<S> {
 
     /// Sets a cookie as [`set_cookie`](Ctx::set_cookie) does, readable and signed. The signature is
     /// for this name: the value is of no use under another one.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::cookie::Key;
+    /// async fn sign_in(cx: &Ctx<Key>) -> Result<Reply> {
+    ///     let until_ms = cx.shard().now_ms() + 3_600_000; // so that an old one can be told
+    ///     cx.set_signed_cookie(cx.state(), ("session", format!("ann.{until_ms}"))).empty()
+    /// }
+    /// # let app = App::new(Key::derive_from(&[7; 32])).get("/", sign_in);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let set = client.get("/").await.expect(204);
+    /// # assert!(set.header("set-cookie").expect("a cookie").contains("ann."));
+    /// # });
+    /// ```
     pub fn set_signed_cookie<'c>(&self, key: &Key, cookie: impl Into<Cookie<'c>>) -> &Self {
         let mut cookie = cookie.into();
         // The jar signs the value alone, so the name goes into it.
@@ -58,6 +85,24 @@ impl<S> Ctx<S> {
 
     /// The decrypted value of the first cookie of that name that we have encrypted
     /// (AES-256-GCM). None where there is none, whatever the reason.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::cookie::Key;
+    /// async fn cart(cx: &Ctx<Key>) -> Result<Reply> {
+    ///     let items: u32 = match cx.private_cookie(cx.state(), "items") {
+    ///         Some(text) => text.parse()?, // ours, so it is a number
+    ///         None => 0,
+    ///     };
+    ///     cx.set_private_cookie(cx.state(), ("items", (items + 1).to_string())).json(&items)
+    /// }
+    /// # let app = App::new(Key::derive_from(&[7; 32])).get("/", cart);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let set = client.get("/").await.expect(200).text("0");
+    /// # let (cookie, _) = set.header("set-cookie").unwrap().split_once(';').unwrap();
+    /// # client.get("/").header("cookie", cookie).await.expect(200).text("1");
+    /// # });
+    /// ```
     pub fn private_cookie(&self, key: &Key, name: &str) -> Option<&str> {
         let jar = CookieJar::new();
         self.first_opened(name, |cookie| {
@@ -67,6 +112,20 @@ impl<S> Ctx<S> {
     }
 
     /// Sets a cookie as [`set_cookie`](Ctx::set_cookie) does, encrypted and bound to its name.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::cookie::{Cookie, Key, time::Duration};
+    /// async fn remember(cx: &Ctx<Key>) -> Result<Reply> {
+    ///     let cookie = Cookie::build(("email", "ann@example.com")).max_age(Duration::days(30));
+    ///     cx.set_private_cookie(cx.state(), cookie).empty()
+    /// }
+    /// # let app = App::new(Key::derive_from(&[7; 32])).get("/", remember);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let set = client.get("/").await.expect(204);
+    /// assert!(!set.header("set-cookie").unwrap().contains("ann")); // the client cannot read it
+    /// # });
+    /// ```
     pub fn set_private_cookie<'c>(&self, key: &Key, cookie: impl Into<Cookie<'c>>) -> &Self {
         let mut cookie = cookie.into();
         let plain = Cookie::new(cookie.name().to_owned(), cookie.value().to_owned());

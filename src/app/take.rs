@@ -44,6 +44,27 @@ pub trait FromCtx<'a, S>: Sized {
 /// Taking.
 impl<S> Ctx<S> {
     /// A value of a type that knows how to read itself from a request.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # use soloist::FromCtx;
+    /// struct Page(u32);
+    ///
+    /// impl<S> FromCtx<'_, S> for Page {
+    ///     async fn from_ctx(cx: &Ctx<S>) -> Result<Page> {
+    ///         let text = cx.query_param("page").unwrap_or("1");
+    ///         text.parse().map(Page).map_err(|_| Error::bad_request("page: not a number"))
+    ///     }
+    /// }
+    /// let app = App::new(()).get("/", async |cx| {
+    ///     let Page(page) = cx.take().await?; // its error is the answer
+    ///     cx.json(&page)
+    /// });
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/?page=3").await.text("3");
+    /// client.get("/?page=x").await.expect(400).text("page: not a number");
+    /// # });
+    /// ```
     pub async fn take<'a, T: FromCtx<'a, S>>(&'a self) -> Result<T> {
         T::from_ctx(self).await
     }
