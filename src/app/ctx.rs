@@ -5,12 +5,14 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::Deserialize;
 
 use super::body::Chunk;
 use super::core::Core;
+use super::param::FromParam;
 use crate::base::counters::Stats;
 use crate::error::{Error, Result};
 use crate::http::percent;
@@ -190,6 +192,37 @@ impl<S> Ctx<S> {
         self.core.trailer(name)
     }
 
+    /// A path parameter as text, number or bool. 400 if it is not one.
+    ///
+    /// For a foreign type with `FromStr` use [`parse`](Ctx::parse).
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let id: u64 = cx.param("id")?; // not a number: 400
+    /// let name: &str = cx.param("name")?; // borrowed from the request
+    /// cx.text(format!("{id} {name}"))
+    /// # }
+    /// ```
+    pub fn param<'a, T: FromParam<'a>>(&'a self, name: &str) -> Result<T> {
+        let text = self.param_text(name)?;
+        T::from_param(text).map_err(|kind| Error::bad_request(format!("{name}: not {kind}")))
+    }
+
+    /// A path parameter of any type with `FromStr`. 400 if it is not one.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # async fn handler(cx: &Ctx<()>) -> Result<Reply> {
+    /// let address: std::net::IpAddr = cx.parse("address")?;
+    /// cx.text(address.to_string())
+    /// # }
+    /// ```
+    pub fn parse<T: FromStr>(&self, name: &str) -> Result<T> {
+        let text = self.param_text(name)?;
+        text.parse().map_err(|_| Error::bad_request(format!("{name}: not valid")))
+    }
+
     /// The whole body, at most [`body_bytes_max`](crate::Limits::body_bytes_max) (else 413).
     /// Borrowed from the receive buffer when it came with the head.
     ///
@@ -255,6 +288,21 @@ impl<S> Ctx<S> {
     /// ```
     pub fn peer(&self) -> Option<SocketAddr> {
         self.core.peer()
+    }
+
+    fn param_text(&self, name: &str) -> Result<&str> {
+        let route = self.core.route.as_ref();
+        let at = route.and_then(|it| it.names.iter().position(|known| **known == *name));
+        let Some(text) = at.and_then(|at| self.core.params.of(self.path(), at)) else {
+            let path = self.route().unwrap_or("this route").to_owned();
+            return Err(Error::new(500, "internal error")
+                .because(format!("{path} has no parameter named {name}")));
+        };
+        match percent::decode(text) {
+            Ok(Cow::Borrowed(text)) => Ok(text),
+            Ok(Cow::Owned(text)) => Ok(self.core.arena.copy(&text)),
+            Err(_) => Err(Error::bad_request(format!("{name}: bad percent-encoding"))),
+        }
     }
 }
 
