@@ -47,6 +47,8 @@ mod server;
 #[allow(unsafe_code)]
 mod shard;
 pub mod testing;
+#[cfg(feature = "ws")]
+mod ws;
 
 pub use app::body::Chunk;
 pub use app::builder::App;
@@ -62,6 +64,16 @@ pub use app::routes::Slashes;
 pub use app::rows::Rows;
 pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
+#[cfg(feature = "ws")]
+pub use app::ws::{
+    message::Message,
+    options::{WhenFull, WsDeflate, WsOptions},
+    publish::Presence,
+    rooms::SocketId,
+    route::WsHandler,
+    socket::{Ws, WsReader, WsWriter},
+    stream::{Part, WsStream},
+};
 pub use base::counters::Stats;
 pub use base::own::Own;
 pub use cookie;
@@ -86,6 +98,9 @@ mod book {
     struct FirstService;
     #[doc = include_str!("../docs/src/pages.md")]
     struct Pages;
+    #[cfg(feature = "ws")]
+    #[doc = include_str!("../docs/src/sockets.md")]
+    struct Sockets;
     #[doc = include_str!("../docs/src/shards.md")]
     struct Shards;
     #[doc = include_str!("../docs/src/middleware.md")]

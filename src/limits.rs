@@ -42,6 +42,14 @@ pub struct Limits {
     pub pipeline_max: usize,
     /// From the stop signal until what is still open is cut off. Default 30 s.
     pub grace_ms_max: u64,
+    /// WebSockets of one shard; more are refused with 503. Default 10,000.
+    pub sockets_max: usize,
+    /// WebSockets of one client address on one shard; more are refused with 429. 0 is no bound.
+    /// Default 0: behind a proxy that is not [trusted](crate::App::trust) all clients are one.
+    pub sockets_of_client_max: usize,
+    /// Handshakes of WebSockets that one shard answers a second; more are refused with 503. 0 is
+    /// no bound. Default 0.
+    pub handshakes_per_s_max: usize,
     /// Threads of the blocking pool, for the whole process. Default 16.
     pub blocking_threads_max: usize,
     /// Jobs that may wait for a blocking thread; more are refused. Default 1,024.
@@ -65,6 +73,9 @@ impl Default for Limits {
             tasks_max: 65_536,
             pipeline_max: 32,
             grace_ms_max: 30_000,
+            sockets_max: 10_000,
+            sockets_of_client_max: 0,
+            handshakes_per_s_max: 0,
             blocking_threads_max: 16,
             blocking_jobs_max: 1_024,
         }
@@ -176,6 +187,50 @@ pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// compressed.
 #[cfg(feature = "compress")]
 pub(crate) const BROTLI_WINDOW_LOG: u32 = 18;
+
+/// A message that a socket receives, unless its route says otherwise.
+#[cfg(feature = "ws")]
+pub(crate) const WS_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages that wait for a socket which is behind, unless its route says otherwise.
+#[cfg(feature = "ws")]
+pub(crate) const WS_OUTBOX_MESSAGES_MAX: usize = 256;
+/// Their bytes.
+#[cfg(feature = "ws")]
+pub(crate) const WS_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// How often a silent client is asked for a sign of life.
+#[cfg(feature = "ws")]
+pub(crate) const WS_PING_MS: u64 = 30_000;
+/// How long a client may send no message; 0 is for ever.
+#[cfg(feature = "ws")]
+pub(crate) const WS_IDLE_MS: u64 = 0;
+/// How long the peer has to answer a Close.
+#[cfg(feature = "ws")]
+pub(crate) const WS_CLOSE_MS_MAX: u64 = 2_000;
+/// What is compressed before the others on the shard have their turn.
+#[cfg(feature = "ws")]
+pub(crate) const DEFLATE_SLICE_BYTES: usize = 32 * 1024;
+/// Rooms that one socket may be in.
+#[cfg(feature = "ws")]
+pub(crate) const ROOMS_OF_SOCKET_MAX: usize = 1_024;
+/// A room's name.
+#[cfg(feature = "ws")]
+pub(crate) const ROOM_NAME_BYTES_MAX: usize = 256;
+/// What a shard remembers of rooms for those who come late, in all.
+#[cfg(feature = "ws")]
+pub(crate) const REPLAY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages that wait for a shard whose queue is full.
+#[cfg(feature = "ws")]
+pub(crate) const PUBLISH_WAITING_MAX: usize = 4_096;
+/// Names that a question for a room's members brings back, of each shard.
+#[cfg(feature = "ws")]
+pub(crate) const PRESENCE_NAMES_MAX: usize = 1_000;
+
+/// Messages that wait for one socket leave together up to here.
+#[cfg(feature = "ws")]
+pub(crate) const BACKLOG_SEND_BYTES_MAX: usize = BUFFER_BYTES_KEEP_MAX;
+/// A message from this size on leaves from where it lies, uncopied, even if others wait.
+#[cfg(feature = "ws")]
+pub(crate) const BACKLOG_SHARED_BYTES_MIN: usize = 8 * 1024;
 
 /// One provided buffer of a shard's receive ring.
 pub(crate) const RECV_BUFFER_BYTES: usize = 8 * 1024;

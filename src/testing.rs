@@ -25,6 +25,8 @@ mod held;
 mod open;
 mod rig;
 mod server;
+#[cfg(feature = "ws")]
+mod socket;
 
 pub use answer::Answer;
 pub use call::Call;
@@ -33,3 +35,5 @@ pub use events::{TestEvent, TestEvents};
 pub use held::Held;
 pub use open::Open;
 pub use server::TestServer;
+#[cfg(feature = "ws")]
+pub use socket::TestSocket;

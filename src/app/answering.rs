@@ -291,7 +291,7 @@ impl<S> Ctx<S> {
             return Err(Error::from(format!("{protocol:?} is no protocol name")));
         }
         self.core.status.set(101);
-        self.core.upgrade.set(Some(Upgrade::new(protocol, run)));
+        self.core.upgrade.set(Some(Box::new(Upgrade::new(protocol, run))));
         Ok(self.answered(""))
     }
 

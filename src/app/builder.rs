@@ -238,6 +238,11 @@ impl<S: 'static> App<S> {
         self
     }
 
+    #[cfg(feature = "ws")]
+    pub(super) fn push_route(&mut self, entry: Entry<S>) {
+        self.routes.entries.push(entry);
+    }
+
     /// Names the route that was added last: see [`Ctx::url`].
     ///
     /// ```

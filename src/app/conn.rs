@@ -2,6 +2,7 @@
 //!
 //! It sees a wire and a clock, not a ring: the same loop runs on a socket and in memory.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use std::task::Poll;
 use super::core::{Core, Phase};
 use super::reply::{is_bodiless, run_on_head, write_head};
 use super::site::Site;
-use super::upgrade::{Raw, Run};
+use super::upgrade::Running;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Input, Wire};
 use crate::error::Error;
@@ -22,7 +23,7 @@ use crate::shard::time::Alarm;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(site: Rc<Site>, wire: Rc<Wire>) {
-    let conn = Conn { site, wire, alarm: Alarm::default() };
+    let conn = Conn { site, wire, alarm: Alarm::default(), upgraded: Cell::new(false) };
     let mut waiting = Waiting::default();
     loop {
         match conn.wait(&waiting).await {
@@ -43,12 +44,11 @@ pub(crate) async fn serve(site: Rc<Site>, wire: Rc<Wire>) {
             }
             Turn::Refused(refusal) => return conn.refuse(&refusal),
             Turn::Close(how) => return conn.wire.close(how),
-            Turn::Upgrade(run) => {
-                let ended = run(Raw(conn.wire.clone())).await;
-                if let Err(error) = ended {
-                    tracing::debug!("upgraded connection: {error}");
-                }
-                return conn.wire.close(Close::Staged);
+            Turn::Upgrade(running) => {
+                // It goes on without what a connection of HTTP holds.
+                conn.upgraded.set(true);
+                let upgraded = Upgraded(conn.wire.clone());
+                return conn.site.local.tasks.go_on_as(Box::pin(upgraded.run(running)));
             }
         }
     }
@@ -58,14 +58,37 @@ struct Conn {
     site: Rc<Site>,
     wire: Rc<Wire>,
     alarm: Alarm,
+    /// The wire is another's now.
+    upgraded: Cell<bool>,
 }
 
 /// Dropped without a word, by a panic or by the driver: nothing more can be said.
 impl Drop for Conn {
     fn drop(&mut self) {
         self.alarm.cancel(&self.site.local);
-        if self.wire.closing() == Close::Open {
+        if self.wire.closing() == Close::Open && !self.upgraded.get() {
             self.wire.close(Close::Abort);
+        }
+    }
+}
+
+/// A connection that has left HTTP.
+struct Upgraded(Rc<Wire>);
+
+impl Upgraded {
+    async fn run(self, running: Running) {
+        if let Err(error) = running.await {
+            tracing::debug!("upgraded connection: {error}");
+        }
+        self.0.close(Close::Staged);
+    }
+}
+
+/// As of `Conn`.
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        if self.0.closing() == Close::Open {
+            self.0.close(Close::Abort);
         }
     }
 }
@@ -91,7 +114,7 @@ enum Turn {
     Partial { bytes: usize },
     Refused(Refusal),
     Close(Close),
-    Upgrade(Run),
+    Upgrade(Running),
 }
 
 /// How a request ended.
@@ -200,7 +223,7 @@ impl Conn {
                     // What came behind the head belongs to the new protocol.
                     let rest = it.base + it.reading.at();
                     self.wire.put_back(&it.buf[rest..]);
-                    return Turn::Upgrade(upgrade.run);
+                    return Turn::Upgrade(upgrade.run.start(&self.wire, it));
                 }
             }
             let Some(it) = Rc::get_mut(core) else { continue };

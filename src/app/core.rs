@@ -61,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) filter: RefCell<Option<Box<dyn BodyFilter>>>,
     /// Bytes of a streamed body, before they are put in chunks.
     pub(crate) streamed_bytes: Cell<u64>,
-    pub(crate) upgrade: Cell<Option<Upgrade>>,
+    pub(crate) upgrade: Cell<Option<Box<Upgrade>>>,
     /// Made to measure for one long-lived answer: not kept for others.
     pub(crate) lean: bool,
     /// Nothing is left of an earlier request.

@@ -36,6 +36,23 @@ impl Core {
         lean.close.set(self.close.get());
         lean
     }
+
+    /// Moves what a connection that leaves HTTP keeps of its request into a core of its size: the
+    /// head, the parameters, and what middleware has put there.
+    #[cfg(feature = "ws")]
+    pub(super) fn split_upgraded(&mut self) -> Core {
+        let mut lean = Core::with_arena(self.local.clone(), self.whole.clone(), 0);
+        lean.lean = true;
+        lean.buf = self.bytes()[..self.head.len].to_vec();
+        lean.head = self.head.clone();
+        lean.params = self.params;
+        lean.route = self.route.take();
+        lean.wire = self.wire.clone();
+        lean.received_ns = self.received_ns;
+        lean.clean = false;
+        lean.arena.adopt(&mut self.arena);
+        lean
+    }
 }
 
 /// The arena counts its bookkeeping as part of its first chunk.

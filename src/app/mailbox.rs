@@ -9,6 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "ws")]
+use super::ws::{
+    publish::Publication,
+    rooms::{Rooms, SocketId},
+};
 use crate::base::counters::{Count, Stats};
 use crate::limits::{MESH_ANSWER_MS_MAX, POSTED_MAX};
 use crate::shard::Local;
@@ -24,6 +29,12 @@ pub(crate) enum Message {
     Ping(Sender<()>),
     /// Do work that another shard's code asks for.
     Run(Run),
+    /// Give it to everyone in its room.
+    #[cfg(feature = "ws")]
+    Publish(Arc<Publication>),
+    /// Give it to one socket.
+    #[cfg(feature = "ws")]
+    Direct(SocketId, Arc<Publication>),
 }
 
 /// Work on its way to a shard, which makes a task of it.
@@ -120,6 +131,10 @@ pub(crate) fn deliver(local: &Rc<Local>, message: Message) {
         Message::Stats(reply) => reply.send(local.counters.snapshot()),
         Message::Ping(reply) => reply.send(()),
         Message::Run(run) => run(local),
+        #[cfg(feature = "ws")]
+        Message::Publish(publication) => Rooms::of(local).deliver(&publication, None),
+        #[cfg(feature = "ws")]
+        Message::Direct(socket, publication) => Rooms::of(local).deliver_to(socket, &publication),
     }
 }
 
@@ -135,9 +150,16 @@ pub(crate) fn enter(mesh: Option<Rc<Mesh<Message>>>) {
 
 /// Sends to another shard; false if its queue is full, which is counted.
 pub(crate) fn send(local: &Local, to: usize, message: Message) -> bool {
-    let mesh = MESH.with_borrow(Clone::clone);
-    let sent = mesh.is_some_and(|mesh| mesh.send(to, message).is_ok());
-    local.counters.add(if sent { Count::MeshSent } else { Count::MeshFull }, 1);
+    offer(local, to, message).is_ok()
+}
+
+/// The same, and the message comes back if it is not sent.
+pub(crate) fn offer(local: &Local, to: usize, message: Message) -> Result<(), Message> {
+    let sent = match MESH.with_borrow(Clone::clone) {
+        Some(mesh) => mesh.send(to, message),
+        None => Err(message),
+    };
+    local.counters.add(if sent.is_ok() { Count::MeshSent } else { Count::MeshFull }, 1);
     sent
 }
 

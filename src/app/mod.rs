@@ -37,3 +37,5 @@ pub(crate) mod take;
 pub(crate) mod trailer;
 pub(crate) mod upgrade;
 pub(crate) mod url;
+#[cfg(feature = "ws")]
+pub(crate) mod ws;

@@ -4,10 +4,19 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 
+use super::core::Core;
 use crate::base::wire::{Input, Wire};
 use crate::error::{Error, Result};
 
-pub(crate) type Run = Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = Result<()>>>>>;
+pub(super) type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// What runs on the connection's bytes, once its answer is written.
+pub(crate) enum Run {
+    Raw(Box<dyn FnOnce(Raw) -> Running>),
+    /// With the request, in a core of its size.
+    #[cfg(feature = "ws")]
+    Socket(Box<dyn FnOnce(Rc<Wire>, Rc<Core>) -> Running>),
+}
 
 /// What follows a 101. It owns nothing of the request: the arena is free again.
 pub(crate) struct Upgrade {
@@ -20,7 +29,19 @@ impl Upgrade {
         protocol: &'static str,
         run: impl FnOnce(Raw) -> F + 'static,
     ) -> Upgrade {
-        Upgrade { protocol, run: Box::new(|raw| Box::pin(run(raw))) }
+        Upgrade { protocol, run: Run::Raw(Box::new(|raw| Box::pin(run(raw)))) }
+    }
+}
+
+impl Run {
+    /// Made to run: what it needs of the request is taken out of `core`, which serves others.
+    #[cfg_attr(not(feature = "ws"), expect(unused_variables))]
+    pub(super) fn start(self, wire: &Rc<Wire>, core: &mut Core) -> Running {
+        match self {
+            Run::Raw(run) => run(Raw(wire.clone())),
+            #[cfg(feature = "ws")]
+            Run::Socket(run) => run(wire.clone(), Rc::new(core.split_upgraded())),
+        }
     }
 }
 

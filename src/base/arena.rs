@@ -32,6 +32,8 @@ struct Node {
     id: TypeId,
     value: NonNull<()>,
     drop: unsafe fn(NonNull<()>),
+    #[cfg(feature = "ws")]
+    layout: std::alloc::Layout,
     next: Option<NonNull<Node>>,
 }
 
@@ -103,7 +105,14 @@ impl Arena {
         }
         let value: NonNull<T> = NonNull::from(self.bump.alloc(value));
         let id = TypeId::of::<T>();
-        let node = Node { id, value: value.cast(), drop: drop_as::<T>, next: self.values.get() };
+        let node = Node {
+            id,
+            value: value.cast(),
+            drop: drop_as::<T>,
+            #[cfg(feature = "ws")]
+            layout: std::alloc::Layout::new::<T>(),
+            next: self.values.get(),
+        };
         self.values.set(Some(NonNull::from(self.bump.alloc(node))));
         // SAFETY: the value lives until `reset(&mut self)`, which cannot run while `&self` is
         // borrowed; no `&mut` to it is ever made.
@@ -123,6 +132,38 @@ impl Arena {
             next = node.next;
         }
         None
+    }
+
+    /// Moves the values of another arena here; futures and texts stay there.
+    #[cfg(feature = "ws")]
+    pub(crate) fn adopt(&mut self, other: &mut Arena) {
+        let mut next = other.values.take();
+        let mut after: Option<NonNull<Node>> = None;
+        while let Some(node) = next {
+            // SAFETY: nodes live until the reset of `other`, which `&mut` keeps off; they are
+            // unlinked there, so each value has one owner. `&mut` also proves that nobody borrows
+            // a value, and what is not pinned may be moved as bytes of its layout.
+            let (value, moved) = unsafe {
+                let node = node.as_ref();
+                let value = self.bump.alloc_layout(node.layout).cast::<()>();
+                ptr::copy_nonoverlapping(
+                    node.value.cast::<u8>().as_ptr(),
+                    value.cast::<u8>().as_ptr(),
+                    node.layout.size(),
+                );
+                (value, Node { value, next: None, ..ptr::read(node) })
+            };
+            debug_assert!(value.is_aligned());
+            // SAFETY: as above.
+            next = unsafe { node.as_ref().next };
+            let moved = NonNull::from(self.bump.alloc(moved));
+            match after {
+                None => self.values.set(Some(moved)),
+                // SAFETY: a node of this arena that nobody else has seen yet.
+                Some(mut before) => unsafe { before.as_mut().next = Some(moved) },
+            }
+            after = Some(moved);
+        }
     }
 
     /// Ends the request: drops its values and makes the memory free again; more than
@@ -243,6 +284,31 @@ mod tests {
         bell: Rc<Bell>,
         rings: Cell<u64>,
         _pin: PhantomPinned,
+    }
+
+    #[cfg(feature = "ws")]
+    #[test]
+    fn values_move_to_another_arena_and_are_dropped_once() {
+        #[repr(align(64))]
+        struct Wide(u8, Rc<()>);
+        let alive = Rc::new(());
+        let (mut from, mut to) = (Arena::with_capacity(FIRST), Arena::with_capacity(0));
+        for n in 0..3 {
+            from.put(Wide(n, alive.clone()));
+            from.put((n, alive.clone()));
+        }
+        from.put(());
+        to.adopt(&mut from);
+        assert!(from.got::<Wide>().is_none() && from.got::<()>().is_none());
+        from.put(7u64);
+        from.reset(KEEP);
+        assert_eq!(Rc::strong_count(&alive), 7, "none was dropped with its old arena");
+        let wide = to.got::<Wide>().expect("moved");
+        assert!(Rc::ptr_eq(&wide.1, &alive));
+        assert_eq!((wide.0, (&raw const *wide).addr() % 64), (2, 0), "the newest, in its place");
+        assert_eq!(to.got::<(u8, Rc<()>)>().expect("moved").0, 2);
+        drop(to);
+        assert_eq!(Rc::strong_count(&alive), 1, "each was dropped once");
     }
 
     const QUIET: u64 = 0x5a5a_5a5a_5a5a_5a5a;

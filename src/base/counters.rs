@@ -13,6 +13,8 @@ pub(crate) struct Counters {
 /// One counter or gauge; those from `ArenaBytes` on are highest values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
+// Those of sockets are named without the feature too: a reader of counters need not know it.
+#[cfg_attr(not(feature = "ws"), allow(dead_code))]
 pub(crate) enum Count {
     Accepted,
     Open,
@@ -38,6 +40,14 @@ pub(crate) enum Count {
     MeshFull,
     ForeignWakes,
     TasksRefused,
+    WsOpen,
+    WsRefused,
+    WsDelivered,
+    WsDropped,
+    WsClosedFull,
+    WsGone,
+    WsViolations,
+    PublishLost,
     ArenaBytes,
     BuffersOut,
     MeshDepth,
@@ -69,6 +79,14 @@ const NAMES: [&str; COUNTS] = [
     "mesh_full",
     "foreign_wakes",
     "tasks_refused",
+    "ws_open",
+    "ws_refused",
+    "ws_delivered",
+    "ws_dropped",
+    "ws_closed_full",
+    "ws_gone",
+    "ws_violations",
+    "publish_lost",
     "arena_bytes_max",
     "buffers_out_max",
     "mesh_depth_max",

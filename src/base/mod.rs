@@ -1,9 +1,12 @@
 //! The ground floor: what every other floor stands on. No I/O, no HTTP.
 
 pub(crate) mod arena;
+#[cfg(feature = "ws")]
+pub(crate) mod backlog;
 pub(crate) mod clock;
 pub(crate) mod counters;
 pub(crate) mod own;
+pub(crate) mod piece;
 pub(crate) mod spares;
 pub(crate) mod wheel;
 pub(crate) mod wire;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::piece::Piece;
 use crate::limits::{BUFFER_BYTES_KEEP_MAX, LARGE_SPARES_MAX, SPARES_MAX, STREAM_BYTES_MAX};
 
 /// Byte buffers for reuse. Idle connections hold none.
@@ -30,6 +31,16 @@ impl Spares {
     pub(crate) fn give(&self, buffer: Vec<u8>) {
         if buffer.capacity() > 0 {
             self.keep(buffer);
+        }
+    }
+
+    /// The same for what was sent: a frame that others share is theirs.
+    #[inline]
+    pub(crate) fn give_piece(&self, piece: Piece) {
+        match piece {
+            Piece::Own(buffer) => self.give(buffer),
+            #[cfg(feature = "ws")]
+            Piece::Shared(_) => {}
         }
     }
 

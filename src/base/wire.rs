@@ -7,6 +7,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+#[cfg(feature = "ws")]
+use crate::base::backlog::{Backlog, Full};
+#[cfg(feature = "ws")]
+use crate::base::piece::Frame;
+use crate::base::piece::Piece;
 use crate::base::spares::Spares;
 use crate::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX};
 
@@ -23,6 +28,9 @@ pub(crate) struct Wire {
     queue: RefCell<VecDeque<Vec<u8>>>,
     queued_bytes: Cell<usize>,
     outbox: Cell<Vec<u8>>,
+    /// Whole messages that leave behind the outbox. None before there was one.
+    #[cfg(feature = "ws")]
+    backlog: RefCell<Option<Box<Backlog>>>,
     /// Bytes lent to the kernel and not yet sent.
     sending: Cell<usize>,
     eof: Cell<bool>,
@@ -74,6 +82,8 @@ impl Wire {
             queue: RefCell::default(),
             queued_bytes: Cell::new(0),
             outbox: Cell::default(),
+            #[cfg(feature = "ws")]
+            backlog: RefCell::default(),
             sending: Cell::new(0),
             eof: Cell::new(false),
             dead: Cell::new(false),
@@ -211,6 +221,52 @@ impl Wire {
         Poll::Pending
     }
 
+    /// Queues a whole message behind what is written; false if there is no room, or nobody to have
+    /// it. `bounds` are messages and bytes; what it cost others is added to `dropped`.
+    #[cfg(feature = "ws")]
+    pub(crate) fn offer(
+        &self,
+        frame: Rc<Frame>,
+        bounds: (usize, usize),
+        full: Full,
+        dropped: &mut u64,
+    ) -> bool {
+        if self.dead.get() || self.close.get() != Close::Open {
+            return false;
+        }
+        let mut backlog = self.backlog.borrow_mut();
+        let taken = backlog.get_or_insert_default().push(frame, bounds, full, dropped);
+        drop(backlog);
+        self.mark();
+        taken
+    }
+
+    /// Whether whole messages wait, and what is written now would overtake them.
+    #[cfg(feature = "ws")]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.borrow().as_ref().is_some_and(|it| !it.is_empty())
+    }
+
+    /// Forgets the messages that wait.
+    #[cfg(feature = "ws")]
+    pub(crate) fn clear_backlog(&self) {
+        drop(self.backlog.take());
+    }
+
+    /// While it is held nothing of the backlog leaves: a message in fragments is on its way.
+    #[cfg(feature = "ws")]
+    pub(crate) fn hold_backlog(&self, held: bool) {
+        self.backlog.borrow_mut().get_or_insert_default().held = held;
+        self.mark();
+    }
+
+    /// Wakes this when the wire has sent something, or is dead.
+    #[cfg(feature = "ws")]
+    pub(crate) fn wait_sent(&self, cx: &Context<'_>) {
+        self.writer.set(Some(cx.waker().clone()));
+        self.mark();
+    }
+
     /// Ends the connection. The first word counts, but for an abort.
     pub(crate) fn close(&self, how: Close) {
         if self.close.get() == Close::Open || how == Close::Abort {
@@ -254,6 +310,8 @@ impl Wire {
         self.dead.set(true);
         self.spares.give(self.outbox.take());
         self.queue.take();
+        #[cfg(feature = "ws")]
+        drop(self.backlog.take());
         self.queued_bytes.set(0);
         self.sending.set(0);
         wake(&self.reader);
@@ -262,21 +320,29 @@ impl Wire {
 
     /// What is to be sent next; counts as sending until `sent`.
     #[inline]
-    pub(crate) fn take_outbox(&self) -> Option<Vec<u8>> {
+    pub(crate) fn take_outbox(&self) -> Option<Piece> {
         if self.queued_bytes.get() > 0 {
             return self.take_queued();
         }
         let out = self.outbox.take();
+        #[cfg(feature = "ws")]
+        if let Some(backlog) = &mut *self.backlog.borrow_mut()
+            && backlog.is_ready()
+        {
+            let piece = backlog.take(out, &self.spares)?;
+            self.sending.set(self.sending.get() + piece.len());
+            return Some(piece);
+        }
         if out.is_empty() {
             self.outbox.set(out);
             return None;
         }
         self.sending.set(self.sending.get() + out.len());
-        Some(out)
+        Some(Piece::Own(out))
     }
 
     #[cold]
-    fn take_queued(&self) -> Option<Vec<u8>> {
+    fn take_queued(&self) -> Option<Piece> {
         let mut queue = self.queue.borrow_mut();
         let out = queue.pop_front()?;
         if queue.is_empty() {
@@ -284,12 +350,12 @@ impl Wire {
         }
         self.queued_bytes.set(self.queued_bytes.get() - out.len());
         self.sending.set(self.sending.get() + out.len());
-        Some(out)
+        Some(Piece::Own(out))
     }
 
     /// A buffer of `take_outbox` that is sent.
-    pub(crate) fn give_back(&self, bytes: Vec<u8>) {
-        self.spares.give(bytes);
+    pub(crate) fn give_back(&self, piece: Piece) {
+        self.spares.give_piece(piece);
     }
 
     /// The kernel has taken over so many bytes.
@@ -312,7 +378,10 @@ impl Wire {
 
     #[inline]
     pub(crate) fn has_output(&self) -> bool {
-        self.queued_bytes.get() > 0 || peek(&self.outbox, |out| !out.is_empty())
+        let any = self.queued_bytes.get() > 0 || peek(&self.outbox, |out| !out.is_empty());
+        #[cfg(feature = "ws")]
+        let any = any || self.backlog.borrow().as_ref().is_some_and(|it| it.is_ready());
+        any
     }
 
     pub(crate) fn is_eof(&self) -> bool {

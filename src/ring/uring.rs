@@ -15,6 +15,7 @@ use slab::Slab;
 
 use super::buffers::{BufferId, Buffers, GROUP};
 use super::event::{Event, Kind, Timer, Token};
+use crate::base::piece::Piece;
 use crate::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
 
 /// One shard's io_uring with its receive buffers and running sends.
@@ -38,7 +39,7 @@ pub(crate) struct Ring {
 struct Send {
     token: Token,
     fd: RawFd,
-    bytes: Vec<u8>,
+    bytes: Piece,
     from: usize,
     since_ms: u64,
     way: Way,
@@ -67,9 +68,9 @@ pub(crate) enum SendStep {
     /// Some bytes are sent, the rest follows.
     More { token: Token, bytes: usize },
     /// All are sent; the buffer comes back.
-    Whole { token: Token, bytes: usize, buffer: Vec<u8> },
+    Whole { token: Token, bytes: usize, buffer: Piece },
     /// The connection is broken; the buffer comes back.
-    Broken { token: Token, buffer: Vec<u8> },
+    Broken { token: Token, buffer: Piece },
 }
 
 impl Ring {
@@ -116,7 +117,7 @@ impl Ring {
     /// What fits the socket is sent by the `enter` that submits it, without a completion: see
     /// [`settled`](Ring::settled).
     #[inline]
-    pub(crate) fn send(&mut self, fd: RawFd, token: Token, bytes: Vec<u8>, now_ms: u64) -> u32 {
+    pub(crate) fn send(&mut self, fd: RawFd, token: Token, bytes: Piece, now_ms: u64) -> u32 {
         let key = self.start_send(fd, token, bytes, now_ms, Way::Fresh { turn: self.turn });
         // A full queue was handed over first: then it is the next turn that issues this one.
         self.sends[key as usize].way = Way::Fresh { turn: self.turn };
@@ -131,13 +132,7 @@ impl Ring {
 
     /// Sends the last bytes of a connection, held back so that the FIN leaves with them: the
     /// descriptor is to be closed behind it, in the same turn.
-    pub(crate) fn send_last(
-        &mut self,
-        fd: RawFd,
-        token: Token,
-        bytes: Vec<u8>,
-        now_ms: u64,
-    ) -> u32 {
+    pub(crate) fn send_last(&mut self, fd: RawFd, token: Token, bytes: Piece, now_ms: u64) -> u32 {
         self.start_send(fd, token, bytes, now_ms, Way::Last)
     }
 
@@ -334,14 +329,7 @@ impl Ring {
     }
 
     #[inline]
-    fn start_send(
-        &mut self,
-        fd: RawFd,
-        token: Token,
-        bytes: Vec<u8>,
-        now_ms: u64,
-        way: Way,
-    ) -> u32 {
+    fn start_send(&mut self, fd: RawFd, token: Token, bytes: Piece, now_ms: u64, way: Way) -> u32 {
         let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
         self.submit_send(key);
         key as u32
@@ -495,7 +483,7 @@ mod tests {
         let sends = SUBMISSIONS_MAX as usize * 2 + 7;
         for slot in 0..sends {
             let token = Token { slot: slot as u32, generation: 0 };
-            ring.send(pairs[slot % pairs.len()].0.as_raw_fd(), token, vec![b'x'], 0);
+            ring.send(pairs[slot % pairs.len()].0.as_raw_fd(), token, Piece::Own(vec![b'x']), 0);
         }
         let mut whole = 0;
         let mut issued = Vec::new();

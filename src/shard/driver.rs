@@ -397,7 +397,7 @@ impl<G: Guest> Driver<G> {
         match step {
             SendStep::More { .. } => conn.wire.sent(bytes),
             SendStep::Whole { buffer, .. } => {
-                self.local.spares.give(buffer);
+                self.local.spares.give_piece(buffer);
                 conn.send = None;
                 conn.wire.sent(bytes);
                 if conn.phase == Phase::Closing {
@@ -407,7 +407,7 @@ impl<G: Guest> Driver<G> {
                 }
             }
             SendStep::Broken { buffer, .. } => {
-                self.local.spares.give(buffer);
+                self.local.spares.give_piece(buffer);
                 conn.send = None;
                 if conn.phase == Phase::Closing {
                     self.free(token.slot);

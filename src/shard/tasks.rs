@@ -20,6 +20,8 @@ pub(crate) struct Tasks {
     slab: RefCell<Slab<Task>>,
     ready: RefCell<VecDeque<TaskKey>>,
     generation: Cell<u32>,
+    /// What the task that is being polled goes on as, once it has ended.
+    successor: RefCell<Option<Boxed>>,
     /// Those who wait for a task's end. Few: they are searched when a task ends.
     watchers: RefCell<Slab<(TaskKey, Waker)>>,
 }
@@ -48,6 +50,7 @@ impl Tasks {
             slab: RefCell::default(),
             ready: RefCell::default(),
             generation: Cell::new(0),
+            successor: RefCell::default(),
             watchers: RefCell::default(),
         }
     }
@@ -67,6 +70,12 @@ impl Tasks {
         entry.insert(Task { key, queued: true, future: Some(future) });
         self.ready.borrow_mut().push_back(key);
         key
+    }
+
+    /// Makes the task that is being polled go on as another future once it ends, with the same key:
+    /// a long life need not hold the memory of its beginning.
+    pub(crate) fn go_on_as(&self, future: Boxed) {
+        *self.successor.borrow_mut() = Some(future);
     }
 
     /// Puts a task on the ready list, once; nothing if it has ended.
@@ -125,16 +134,34 @@ impl Tasks {
                 Polled::Pending
             }
             Ok(false) => {
+                if let Some(next) = self.successor.take() {
+                    drop_quietly(Some(future));
+                    return self.follow(key, next);
+                }
                 self.abort(key);
                 drop_quietly(Some(future));
                 Polled::Done
             }
             Err(_) => {
+                drop_quietly(self.successor.take());
                 self.abort(key);
                 drop_quietly(Some(future));
                 Polled::Panicked
             }
         }
+    }
+
+    #[cold]
+    fn follow(&self, key: TaskKey, next: Boxed) -> Polled {
+        let mut next = Some(next);
+        if let Some(task) = self.slab.borrow_mut().get_mut(key.slot())
+            && task.key == key
+        {
+            task.future = next.take();
+        }
+        drop_quietly(next);
+        self.wake(key);
+        Polled::Pending
     }
 
     /// Drops a task wherever it stands.
@@ -245,6 +272,19 @@ mod tests {
         tasks.spawn(Box::pin(async { panic!("on purpose") }));
         tasks.spawn(Box::pin(async {}));
         assert_eq!(run(&tasks), [Polled::Panicked, Polled::Done]);
+        assert_eq!(tasks.len(), 0);
+    }
+
+    #[test]
+    fn a_task_goes_on_as_another() {
+        let tasks = Rc::new(Tasks::new(7));
+        let _here = waker::enter(tasks.clone());
+        let other = tasks.clone();
+        let key = tasks.spawn(Box::pin(async move { other.go_on_as(Box::pin(async {})) }));
+        let first = tasks.next_ready().expect("spawned");
+        assert_eq!((first, tasks.poll(first)), (key, Polled::Pending));
+        assert!(tasks.is_alive(key));
+        assert_eq!(run(&tasks), [Polled::Done]);
         assert_eq!(tasks.len(), 0);
     }
 

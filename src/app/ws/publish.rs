@@ -1,0 +1,260 @@
+//! One message for many: here first, then one message to each other shard.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use std::{cell::Cell, rc::Rc};
+
+use super::message::Message;
+use super::rooms::{Rooms, SocketId};
+use crate::app::ctx::Ctx;
+use crate::app::mailbox::{self, Message as Letter};
+use crate::base::counters::Count;
+use crate::error::Result;
+use crate::limits::PUBLISH_WAITING_MAX;
+use crate::shard::{Local, Shard};
+use crate::ws::deflate::{Deflater, WINDOW_BITS_MAX};
+use crate::ws::{Kind, frame};
+
+/// A message on its way to a room: encoded once, compressed once for each window, shared by all
+/// shards.
+pub(crate) struct Publication {
+    pub(crate) room: Box<str>,
+    pub(crate) kind: Kind,
+    pub(crate) key: u64,
+    /// The frame as it leaves.
+    pub(crate) plain: Arc<[u8]>,
+    payload_from: usize,
+    squeezed: [OnceLock<Arc<[u8]>>; WINDOW_BITS_MAX as usize - 8],
+    from_shard: u32,
+    serial: u64,
+    /// When the process began to publish: ids of an earlier life are not mistaken for ours.
+    epoch: u64,
+}
+
+impl Publication {
+    fn new(local: &Local, room: &str, message: &Message) -> Arc<Publication> {
+        thread_local! {
+            static SERIAL: Cell<u64> = const { Cell::new(0) };
+        }
+        static EPOCH: OnceLock<u64> = OnceLock::new();
+        let mut plain = local.spares.take();
+        frame::whole(&mut plain, message.kind.opcode(), false, message.bytes());
+        let serial = SERIAL.get() + 1;
+        SERIAL.set(serial);
+        let publication = Publication {
+            room: room.into(),
+            kind: message.kind,
+            key: message.key,
+            plain: plain.as_slice().into(),
+            payload_from: plain.len() - message.bytes().len(),
+            squeezed: [const { OnceLock::new() }; WINDOW_BITS_MAX as usize - 8],
+            from_shard: local.id as u32,
+            serial,
+            epoch: *EPOCH.get_or_init(|| local.clock.unix_secs()),
+        };
+        local.spares.give(plain);
+        Arc::new(publication)
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.plain[self.payload_from..]
+    }
+
+    /// Bytes that it holds, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.plain.len() + self.room.len() + size_of::<Publication>()
+    }
+
+    /// Its name for clients that come back.
+    pub(crate) fn id(&self) -> String {
+        format!("{:x}-{:x}-{:x}", self.epoch, self.from_shard, self.serial)
+    }
+
+    /// The frame compressed with an empty window; none if it is not worth it. Whoever asks first
+    /// compresses; all others have it for nothing.
+    pub(crate) fn squeezed(
+        &self,
+        window_bits: u8,
+        level: u32,
+        bytes_min: usize,
+    ) -> Option<&Arc<[u8]>> {
+        if self.payload().len() < bytes_min {
+            return None;
+        }
+        let cell = &self.squeezed[usize::from(window_bits) - 9];
+        Some(cell.get_or_init(|| {
+            let (mut squeezed, mut out) = (Vec::new(), Vec::new());
+            Deflater::new(level, window_bits).add(self.payload(), true, &mut squeezed);
+            frame::whole(&mut out, self.kind.opcode(), true, &squeezed);
+            out.into()
+        }))
+    }
+}
+
+/// Who is in a room, over all shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Sockets and event streams in the room.
+    pub count: usize,
+    /// Those that have [a name](crate::Ws::set_name), at most 1,000 of each shard.
+    pub names: Vec<(SocketId, String)>,
+}
+
+impl Shard {
+    /// Sends a message to everyone in a room, on every shard: WebSockets, and event streams of
+    /// [`Ctx::sse`]. Those of this shard have it in their outboxes when this returns; each other
+    /// shard gets one message. Messages of one shard keep their order.
+    ///
+    /// Nobody is waited for: who is behind is treated as the route's
+    /// [`when_full`](crate::WsOptions::when_full) says. Where the queue to another shard is full,
+    /// 4,096 messages wait for it; more are lost, which is counted as `publish_lost`.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use std::time::Duration;
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     if shard.id() == 0 {
+    ///         let ticker = shard.clone();
+    ///         shard.spawn(async move {
+    ///             let mut seconds = ticker.interval(Duration::from_secs(1));
+    ///             loop {
+    ///                 seconds.tick().await;
+    ///                 ticker.publish("time", ticker.now_ms().to_string());
+    ///             }
+    ///         });
+    ///     }
+    ///     Ok(App::new(()).get("/time", async |cx| cx.sse("time").await))
+    /// }
+    /// ```
+    pub fn publish(&self, room: &str, message: impl Into<Message>) {
+        publish(&self.0, room, &message.into(), None);
+    }
+
+    /// Sends a message to one socket, on whatever shard it is; one that is gone gets none.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// # use soloist::SocketId;
+    /// async fn nudge(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let to: SocketId = cx.parse("socket")?;
+    ///     cx.shard().send_to(to, "are you there?");
+    ///     cx.status(202).empty()
+    /// }
+    /// ```
+    pub fn send_to(&self, socket: SocketId, message: impl Into<Message>) {
+        let local = &self.0;
+        let publication = Publication::new(local, "", &message.into());
+        match socket.shard as usize {
+            shard if shard == local.id => Rooms::of(local).deliver_to(socket, &publication),
+            shard => post(local, shard, Letter::Direct(socket, publication)),
+        }
+    }
+
+    /// Who is in a room, over all shards: each is asked.
+    ///
+    /// # Errors
+    /// When a shard does not answer: see [`on_all`](Shard::on_all).
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn crowd(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let presence = cx.shard().presence("lobby").await?;
+    ///     cx.text(format!("{} are here", presence.count))
+    /// }
+    /// ```
+    pub async fn presence(&self, room: &str) -> Result<Presence> {
+        let room: Arc<str> = room.into();
+        let each = self.on_all(async move |there: Shard| Ok(Rooms::of(&there.0).presence(&room)));
+        let mut all = Presence::default();
+        for (count, names) in each.await? {
+            all.count += count;
+            all.names.extend(names);
+        }
+        Ok(all)
+    }
+
+    /// Keeps the last `count` messages of a room for those who join it later: a name, or a prefix
+    /// before a `*`. A shard keeps 4 MiB in all; beyond it rooms keep fewer. Say it where the
+    /// application is built, so that every shard keeps them.
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     shard.replay("prices/*", 1); // whoever joins has the last price at once
+    ///     Ok(App::new(()))
+    /// }
+    /// ```
+    pub fn replay(&self, room: &str, count: usize) {
+        Rooms::of(&self.0).keep(room, count);
+    }
+}
+
+/// To others.
+impl<S> Ctx<S> {
+    /// Sends a message to everyone in a room, on every shard: see [`Shard::publish`].
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn announce(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let text: String = cx.body_json().await?;
+    ///     cx.publish("news", text);
+    ///     cx.status(202).empty()
+    /// }
+    /// ```
+    pub fn publish(&self, room: &str, message: impl Into<Message>) {
+        publish(&self.core.local, room, &message.into(), None);
+    }
+}
+
+pub(crate) fn publish(local: &Rc<Local>, room: &str, message: &Message, except: Option<SocketId>) {
+    let publication = Publication::new(local, room, message);
+    Rooms::of(local).deliver(&publication, except);
+    for shard in (0..local.count).filter(|it| *it != local.id) {
+        post(local, shard, Letter::Publish(publication.clone()));
+    }
+}
+
+/// Sends a letter in its turn: behind those that wait for the same shard.
+fn post(local: &Rc<Local>, shard: usize, letter: Letter) {
+    if shard >= local.count {
+        return;
+    }
+    let rooms = Rooms::of(local);
+    let mut waiting = rooms.waiting.borrow_mut();
+    waiting.resize_with(local.count, Default::default);
+    if waiting[shard].is_empty() {
+        match mailbox::offer(local, shard, letter) {
+            Ok(()) => return,
+            Err(_) if mailbox::has_ended(shard) => return,
+            Err(letter) => waiting[shard].push_back(letter),
+        }
+        drop(waiting);
+        let shard_of = Shard(local.clone());
+        drop(Shard(local.clone()).spawn(async move {
+            while !flush(&shard_of.0, shard) {
+                shard_of.sleep(Duration::from_millis(1)).await;
+            }
+        }));
+    } else if waiting[shard].len() < PUBLISH_WAITING_MAX {
+        waiting[shard].push_back(letter);
+    } else {
+        local.counters.add(Count::PublishLost, 1);
+    }
+}
+
+/// Sends what waits; true once nothing does.
+fn flush(local: &Rc<Local>, shard: usize) -> bool {
+    let rooms = Rooms::of(local);
+    let mut waiting = rooms.waiting.borrow_mut();
+    while let Some(letter) = waiting[shard].pop_front() {
+        if let Err(letter) = mailbox::offer(local, shard, letter) {
+            if mailbox::has_ended(shard) {
+                waiting[shard].clear();
+                return true;
+            }
+            waiting[shard].push_front(letter);
+            return false;
+        }
+    }
+    true
+}
