@@ -6,6 +6,8 @@
 //! everything with `hello, world`.
 
 pub mod bare;
+pub mod ring;
+pub mod ws;
 
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
 
 pub const HELLO: &str = "hello, world";
 /// The same for all, longer than any run: some have 5 s by default and would close idle crowds.
@@ -94,6 +97,19 @@ impl Options {
             Some(name) => socket.set_tcp_congestion(name.as_bytes()),
             None => Ok(()),
         }
+    }
+
+    /// tokio as it is usually made: on this thread for one worker, with a pool for more.
+    pub fn tokio(&self) -> std::io::Result<Runtime> {
+        let mut runtime = match self.workers {
+            1 => Builder::new_current_thread(),
+            workers => {
+                let mut runtime = Builder::new_multi_thread();
+                runtime.worker_threads(workers);
+                runtime
+            }
+        };
+        runtime.enable_all().build()
     }
 
     /// Runs `work` on as many threads as there are workers, the first of them this one.

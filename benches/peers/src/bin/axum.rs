@@ -10,19 +10,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream::{self, Stream};
 use soloist_peers::{Echo, GIB_WRITES, HELLO, Options, User, WRITE_BYTES};
-use tokio::runtime::Builder;
 
 fn main() -> std::io::Result<()> {
     let options = Options::from_args();
-    let mut runtime = match options.workers {
-        1 => Builder::new_current_thread(),
-        workers => {
-            let mut runtime = Builder::new_multi_thread();
-            runtime.worker_threads(workers);
-            runtime
-        }
-    };
-    runtime.enable_all().build()?.block_on(async {
+    options.tokio()?.block_on(async {
         let app = Router::new()
             .route("/", get(async || HELLO))
             .route("/users/{id}", get(async |Path(id): Path<u64>| Json(User::new(id))))

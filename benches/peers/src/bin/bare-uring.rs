@@ -4,23 +4,21 @@
 //! one send a connection and turn. A connection's slot is freed when the last operation on it has
 //! completed, so a completion always finds its slot.
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-use std::io::{Error, Result};
+use std::io::Result;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode};
 use slab::Slab;
 use soloist_peers::Options;
 use soloist_peers::bare::Stamp;
+use soloist_peers::ring::{Buffers, files_max};
 
 const SQ_ENTRIES: u32 = 4096;
 const CQ_ENTRIES: u32 = 16 * 1024;
 const BUFFERS: u16 = 256;
-const BUFFER_BYTES: usize = 4096;
 const GROUP: u16 = 0;
 
 const ACCEPT: u64 = 0;
@@ -46,7 +44,7 @@ fn serve(listener: TcpListener) -> Result<()> {
     let (mut submitter, sq, mut cq) = ring.split();
     submitter.register_ring_fd()?;
     submitter.register_files_sparse(files_max()?)?;
-    let buffers = Buffers::register(&submitter)?;
+    let buffers = Buffers::register(&submitter, BUFFERS, GROUP)?;
     let mut turns = Turns {
         listener: listener.as_raw_fd(),
         sq,
@@ -318,77 +316,6 @@ impl Connection {
         let waits = !self.output.is_empty() || !self.next.is_empty();
         waits && !self.dirty && !self.sending
     }
-}
-
-/// The provided buffers: a ring the kernel takes from, and the memory they are.
-struct Buffers {
-    ring: *mut BufRingEntry,
-    memory: *mut u8,
-    tail: u16,
-}
-
-impl Buffers {
-    fn register(submitter: &Submitter) -> Result<Buffers> {
-        let ring_bytes = size_of::<BufRingEntry>() * BUFFERS as usize;
-        let ring = allocate(ring_bytes).cast();
-        let memory = allocate(BUFFER_BYTES * BUFFERS as usize);
-        // SAFETY: the ring is never freed and has room for all entries.
-        unsafe { submitter.register_buf_ring_with_flags(ring as u64, BUFFERS, GROUP, 0)? };
-        let mut buffers = Buffers { ring, memory, tail: 0 };
-        for buffer in 0..BUFFERS {
-            buffers.give_back(buffer);
-        }
-        buffers.publish();
-        Ok(buffers)
-    }
-
-    #[inline]
-    fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
-        assert!(buffer < BUFFERS && len <= BUFFER_BYTES);
-        // SAFETY: the buffer is ours from its completion until it is given back, which takes
-        // `&mut self`; the kernel wrote `len` bytes of it.
-        unsafe { std::slice::from_raw_parts(self.address(buffer), len) }
-    }
-
-    #[inline]
-    fn give_back(&mut self, buffer: u16) {
-        let place = self.tail & (BUFFERS - 1);
-        // SAFETY: below BUFFERS, and the kernel reads no entry beyond the published tail.
-        let entry = unsafe { &mut *self.ring.add(place as usize) };
-        entry.set_addr(self.address(buffer) as u64);
-        entry.set_len(BUFFER_BYTES as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    fn publish(&self) {
-        // SAFETY: the tail lies in the first entry, is aligned, and only shared with the kernel.
-        let tail = unsafe { &*BufRingEntry::tail(self.ring).cast::<AtomicU16>() };
-        tail.store(self.tail, Ordering::Release);
-    }
-
-    fn address(&self, buffer: u16) -> *mut u8 {
-        // SAFETY: `buffer` is below BUFFERS: it is checked or counted by the callers.
-        unsafe { self.memory.add(buffer as usize * BUFFER_BYTES) }
-    }
-}
-
-/// Page-aligned memory for the life of the process.
-fn allocate(bytes: usize) -> *mut u8 {
-    let layout = Layout::from_size_align(bytes, 4096).expect("a small size");
-    // SAFETY: the size is not 0.
-    let memory = unsafe { alloc_zeroed(layout) };
-    if memory.is_null() {
-        handle_alloc_error(layout)
-    }
-    memory
-}
-
-/// As many direct descriptors as the process may have files.
-fn files_max() -> Result<u32> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let files = limit.current.unwrap_or(1 << 20).min(1 << 20) as u32;
-    if files == 0 { Err(Error::other("no open files allowed")) } else { Ok(files) }
 }
 
 fn tag(operation: u64, i: usize) -> u64 {
