@@ -306,8 +306,8 @@ fn rooms() {
 fn back_pressure() {
     // (policy) -> what the deaf client finds at the end: (first, last, close)
     let cases = [
-        (WhenFull::DropNewest, 0, 7, "ws_dropped"),
-        (WhenFull::DropOldest, 12, 19, "ws_dropped"),
+        (WhenFull::DropNewest, 0, 7, "ws_dropped_newest"),
+        (WhenFull::DropOldest, 12, 19, "ws_dropped_oldest"),
         (WhenFull::Close(1013), 0, 0, "ws_closed_full"),
     ];
     for (policy, first, last, counter) in cases {
@@ -355,6 +355,7 @@ fn newer_values_take_the_place_of_older_ones() {
             client.shard().publish("prices", Message::from(format!("b {n}")).key("b"));
         }
         assert_eq!(ws.so_far().await, ["a 999", "b 999"]);
+        assert_eq!(client.shard().stats().get("ws_replaced"), 2 * 999);
     });
 }
 

@@ -16,6 +16,15 @@ pub(crate) struct Backlog {
     pub(crate) held: bool,
 }
 
+/// Messages that a newer one has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// The oldest ones, to make room.
+    pub(crate) oldest: u64,
+    /// One of the same key.
+    pub(crate) replaced: u64,
+}
+
 /// What to do with a message that finds its queue full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -26,13 +35,13 @@ pub(crate) enum Full {
 }
 
 impl Backlog {
-    /// Queues a message; false if it found no room. How many others it cost is added to `dropped`.
+    /// Queues a message; false if it found no room. What it cost others is added to `lost`.
     pub(crate) fn push(
         &mut self,
         frame: Rc<Frame>,
         (messages_max, bytes_max): (usize, usize),
         full: Full,
-        dropped: &mut u64,
+        lost: &mut Lost,
     ) -> bool {
         let len = frame.bytes.len();
         if frame.key != 0
@@ -41,7 +50,7 @@ impl Backlog {
         {
             self.bytes = self.bytes - old.bytes.len() + len;
             *old = frame;
-            *dropped += 1;
+            lost.replaced += 1;
             return true;
         }
         let fits = |it: &Backlog| {
@@ -51,7 +60,7 @@ impl Backlog {
             if full == Full::Refuse {
                 return false;
             }
-            *dropped += u64::from(self.pop().is_some());
+            lost.oldest += u64::from(self.pop().is_some());
         }
         self.bytes += len;
         self.frames.push_back(frame);
@@ -135,12 +144,16 @@ mod tests {
             (&[("a", 0)], "0123456789ab", 0, Full::DropOldest, true, 1, "0123456789ab"),
         ];
         for (before, new, key, full, taken, lost, leaves) in cases {
-            let (mut backlog, mut dropped) = (Backlog::default(), 0);
+            let (mut backlog, mut lost_now) = (Backlog::default(), Lost::default());
             for (text, key) in *before {
-                assert!(backlog.push(frame(text, *key), bounds, Full::Refuse, &mut dropped));
+                assert!(backlog.push(frame(text, *key), bounds, Full::Refuse, &mut lost_now));
             }
-            let took = backlog.push(frame(new, *key), bounds, *full, &mut dropped);
-            assert_eq!((took, dropped), (*taken, *lost), "{before:?} {new}");
+            let took = backlog.push(frame(new, *key), bounds, *full, &mut lost_now);
+            assert_eq!(
+                (took, lost_now.oldest + lost_now.replaced),
+                (*taken, *lost),
+                "{before:?} {new}"
+            );
             let mut out = Vec::new();
             while let Some(piece) = backlog.take(Vec::new(), &Spares::default()) {
                 out.extend_from_slice(&piece);
@@ -152,7 +165,8 @@ mod tests {
 
     #[test]
     fn what_is_held_waits_and_what_is_large_leaves_alone() {
-        let (mut backlog, spares, mut lost) = (Backlog::default(), Spares::default(), 0);
+        let (mut backlog, spares) = (Backlog::default(), Spares::default());
+        let mut lost = Lost::default();
         let large = "x".repeat(BACKLOG_SHARED_BYTES_MIN);
         for text in ["a", "b", &large, "c"] {
             backlog.push(frame(text, 0), (9, usize::MAX), Full::Refuse, &mut lost);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 #[cfg(feature = "ws")]
-use crate::base::backlog::{Backlog, Full};
+use crate::base::backlog::{Backlog, Full, Lost};
 #[cfg(feature = "ws")]
 use crate::base::piece::Frame;
 use crate::base::piece::Piece;
@@ -222,20 +222,20 @@ impl Wire {
     }
 
     /// Queues a whole message behind what is written; false if there is no room, or nobody to have
-    /// it. `bounds` are messages and bytes; what it cost others is added to `dropped`.
+    /// it. `bounds` are messages and bytes; what it cost others is added to `lost`.
     #[cfg(feature = "ws")]
     pub(crate) fn offer(
         &self,
         frame: Rc<Frame>,
         bounds: (usize, usize),
         full: Full,
-        dropped: &mut u64,
+        lost: &mut Lost,
     ) -> bool {
         if self.dead.get() || self.close.get() != Close::Open {
             return false;
         }
         let mut backlog = self.backlog.borrow_mut();
-        let taken = backlog.get_or_insert_default().push(frame, bounds, full, dropped);
+        let taken = backlog.get_or_insert_default().push(frame, bounds, full, lost);
         drop(backlog);
         self.mark();
         taken

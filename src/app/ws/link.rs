@@ -10,7 +10,7 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 use super::message::Message;
 use super::options::{WhenFull, WsOptions};
 use super::rooms::SocketId;
-use crate::base::backlog::Full;
+use crate::base::backlog::{Full, Lost};
 use crate::base::counters::Count;
 use crate::base::piece::Frame;
 use crate::base::wire::Wire;
@@ -118,8 +118,9 @@ impl Link {
                 return Poll::Ready(Err(Error::from("the socket is closed")));
             }
             let bounds = (self.options.outbox_messages_max, self.options.outbox_bytes_max);
-            let dropped = &mut 0;
-            if self.wire.offer(frame.clone(), bounds, Full::Refuse, dropped) {
+            let replaced = &mut Lost::default();
+            if self.wire.offer(frame.clone(), bounds, Full::Refuse, replaced) {
+                self.local.counters.add(Count::WsReplaced, replaced.replaced);
                 return Poll::Ready(Ok(()));
             }
             self.wire.wait_sent(cx);
@@ -169,18 +170,19 @@ impl Link {
         let bounds = (self.options.outbox_messages_max, self.options.outbox_bytes_max);
         let policy = self.options.when_full;
         let full = if policy == WhenFull::DropOldest { Full::DropOldest } else { Full::Refuse };
-        let mut dropped = 0;
-        let taken = self.wire.offer(frame.clone(), bounds, full, &mut dropped);
+        let mut lost = Lost::default();
+        let taken = self.wire.offer(frame.clone(), bounds, full, &mut lost);
         let counters = &self.local.counters;
         if taken {
             counters.add(Count::WsDelivered, 1);
             // The client's window now ends with bytes that this compressor has not seen.
             self.stale.set(self.stale.get() || compressed);
-        } else {
-            dropped += 1;
+        } else if policy == WhenFull::DropNewest {
+            counters.add(Count::WsDroppedNewest, 1);
         }
-        if dropped > 0 {
-            counters.add(Count::WsDropped, dropped);
+        if lost != Lost::default() {
+            counters.add(Count::WsDroppedOldest, lost.oldest);
+            counters.add(Count::WsReplaced, lost.replaced);
         }
         if let (WhenFull::Close(code), false) = (policy, taken) {
             counters.add(Count::WsClosedFull, 1);
@@ -200,7 +202,7 @@ impl Link {
             let mut bytes = Vec::new();
             frame::close(&mut bytes, code, reason);
             let frame = Rc::new(Frame { bytes: bytes.into(), key: 0 });
-            self.wire.offer(frame, (usize::MAX, usize::MAX), Full::Refuse, &mut 0);
+            self.wire.offer(frame, (usize::MAX, usize::MAX), Full::Refuse, &mut Lost::default());
         } else {
             self.wire.write(|out| frame::close(out, code, reason));
         }
