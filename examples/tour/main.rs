@@ -1,6 +1,6 @@
 //! The server at work, on a page: shards, counters, latencies.
 //!
-//! Run with: `cargo run --release --example tour`
+//! Run with: `cargo run --release --example tour`; with `--features ws` visitors see each other
 //! Try: a browser on http://127.0.0.1:8080/, and beside it
 //! `wrk -t1 -c64 -d20 http://127.0.0.1:8080/hello`
 
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
 }
 
 async fn app(_: Shard) -> Result<App<()>> {
-    Ok(App::new(())
+    let app = App::new(())
         .wrap(request_id(Incoming::Ignore))
         .wrap(secure_headers())
         .get("/", async |cx| cx.html(PAGE))
@@ -31,7 +31,28 @@ async fn app(_: Shard) -> Result<App<()>> {
         .get("/count/:to", count)
         .get("/nap/:ms", nap)
         .get("/stats", async |cx| cx.set_header("cache-control", "no-store").json(&view(cx).await))
-        .get("/live", live))
+        .get("/live", live);
+    #[cfg(feature = "ws")]
+    let app = app.ws("/company", company);
+    Ok(app)
+}
+
+/// Everyone who looks at the page, on whatever shard.
+#[cfg(feature = "ws")]
+async fn company(cx: &Ctx<()>, ws: &mut Ws) -> Result<()> {
+    let shard = cx.shard();
+    let tell = async || {
+        let here = shard.presence("page").await?.count;
+        shard.publish("page", format!(r#"{{"here":{here}}}"#));
+        Result::Ok(())
+    };
+    ws.join("page")?;
+    tell().await?;
+    while ws.recv().await?.is_some() {
+        cx.publish("page", format!(r#"{{"wave":{}}}"#, shard.id()));
+    }
+    ws.leave("page");
+    tell().await
 }
 
 async fn greet(cx: &Ctx<()>) -> Result<Reply> {
