@@ -40,7 +40,7 @@ impl Message {
     /// ```
     /// # use soloist::Message;
     /// assert_eq!(Message::json(&[1, 2])?.text(), Some("[1,2]"));
-    /// # soloist::Result::Ok(())
+    /// # Ok::<(), soloist::Error>(())
     /// ```
     pub fn json(value: &impl Serialize) -> Result<Message> {
         Ok(Message::new(Kind::Text, serde_json::to_vec(value)?))
@@ -74,7 +74,7 @@ impl Message {
     /// # use soloist::Message;
     /// let numbers: Vec<u32> = Message::from("[1, 2]").read_json()?;
     /// assert_eq!(numbers, [1, 2]);
-    /// # soloist::Result::Ok(())
+    /// # Ok::<(), soloist::Error>(())
     /// ```
     pub fn read_json<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         crate::app::json::read(self.bytes())

@@ -51,6 +51,12 @@ pub(crate) enum Origins {
 /// What becomes of a message of others ([`publish`](crate::Ctx::publish),
 /// [`send_to`](crate::Ctx::send_to)) for a socket whose outbox is full. What its own handler sends
 /// waits instead.
+///
+/// ```
+/// # use soloist::*;
+/// // A game: only the present counts.
+/// let options = WsOptions::new().when_full(WhenFull::DropOldest).outbox_max(4, 16 * 1024);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// It is not sent to this one.
@@ -62,6 +68,12 @@ pub enum WhenFull {
 }
 
 /// How messages are compressed where the client can (RFC 7692).
+///
+/// ```
+/// # use soloist::*;
+/// // Few sockets and small messages that resemble each other.
+/// let options = WsOptions::new().deflate(WsDeflate::Dedicated);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsDeflate {
     /// Each message on its own: an idle socket holds no window, and what is published is
@@ -75,6 +87,12 @@ pub enum WsDeflate {
 impl WsOptions {
     /// The defaults: pages of the same origin, messages of 1 MiB, 256 messages or 1 MiB waiting
     /// and then closed with 1013, no compression, a ping every 30 s.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new(); // strict enough for the open net
+    /// ```
     pub fn new() -> WsOptions {
         WsOptions {
             origins: Origins::Same,
@@ -95,6 +113,12 @@ impl WsOptions {
 
     /// Lets pages of these origins open a socket, such as `https://www.example.com`, in place of
     /// those of the same host. Clients that are no browser send no origin, and are let in.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().origins(&["https://www.example.com"]);
+    /// ```
     pub fn origins(mut self, origins: &[&str]) -> WsOptions {
         self.origins = Origins::List(origins.iter().map(|it| (*it).to_owned()).collect());
         self
@@ -102,6 +126,12 @@ impl WsOptions {
 
     /// Lets pages of any origin open a socket: a page of anybody may then act with its visitor's
     /// cookies.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().any_origin(); // prices, and nothing of a visitor
+    /// ```
     pub fn any_origin(mut self) -> WsOptions {
         self.origins = Origins::Any;
         self
@@ -109,6 +139,12 @@ impl WsOptions {
 
     /// Subprotocols that are spoken here; of those that a client names, its first one is taken:
     /// see [`Ws::protocol`](crate::Ws::protocol).
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().protocols(&["chat.v2", "chat.v1"]);
+    /// ```
     pub fn protocols(mut self, names: &[&str]) -> WsOptions {
         self.protocols = names.iter().map(|it| (*it).to_owned()).collect();
         self
@@ -116,30 +152,60 @@ impl WsOptions {
 
     /// Bytes of a message that is received, after decompression; more: closed with 1009. 1 MiB
     /// unless it is set.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().message_bytes_max(16 * 1024); // a chat
+    /// ```
     pub fn message_bytes_max(mut self, bytes: usize) -> WsOptions {
         self.message_bytes_max = bytes;
         self
     }
 
     /// Bytes of one frame; more: closed with 1009. Those of a message unless it is set.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().frame_bytes_max(64 * 1024);
+    /// ```
     pub fn frame_bytes_max(mut self, bytes: usize) -> WsOptions {
         self.frame_bytes_max = Some(bytes);
         self
     }
 
     /// How much may wait for a client that is behind: 256 messages and 1 MiB unless it is set.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().outbox_max(32, 64 * 1024);
+    /// ```
     pub fn outbox_max(mut self, messages: usize, bytes: usize) -> WsOptions {
         (self.outbox_messages_max, self.outbox_bytes_max) = (messages.max(1), bytes);
         self
     }
 
     /// What happens when more would wait: closed with 1013 unless it is set.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().when_full(WhenFull::DropOldest);
+    /// ```
     pub fn when_full(mut self, policy: WhenFull) -> WsOptions {
         self.when_full = policy;
         self
     }
 
     /// Compresses messages for clients that can read them.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().deflate(WsDeflate::Shared);
+    /// ```
     pub fn deflate(mut self, deflate: WsDeflate) -> WsOptions {
         self.deflate = Some(deflate);
         self
@@ -147,6 +213,12 @@ impl WsOptions {
 
     /// The level, 1 (fast) to 9, and the bytes from which on a message is compressed: 3 and 128
     /// unless it is set.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().deflate(WsDeflate::Shared).deflate_level(6, 512);
+    /// ```
     pub fn deflate_level(mut self, level: u32, bytes_min: usize) -> WsOptions {
         (self.deflate_level, self.deflate_bytes_min) = (level.clamp(1, 9), bytes_min.max(1));
         self
@@ -154,6 +226,12 @@ impl WsOptions {
 
     /// How often a silent client is asked whether it is there: 30 s unless it is set. One that has
     /// sent nothing by the next time is gone. Zero: never.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().ping_every(Duration::from_secs(10));
+    /// ```
     pub fn ping_every(mut self, every: Duration) -> WsOptions {
         self.ping_ms = ms(every);
         self
@@ -161,6 +239,12 @@ impl WsOptions {
 
     /// How long a client may send no message before it is closed with 1001; zero, the default, is
     /// for ever.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().idle_max(Duration::from_secs(300));
+    /// ```
     pub fn idle_max(mut self, longest: Duration) -> WsOptions {
         self.idle_ms_max = ms(longest);
         self
@@ -168,6 +252,12 @@ impl WsOptions {
 
     /// What a draining server closes with: 1001 (going away) unless it is set; 1012 says that it
     /// restarts.
+    ///
+    /// ```
+    /// # use soloist::*;
+    /// # use std::time::Duration;
+    /// let options = WsOptions::new().drain_code(1012);
+    /// ```
     pub fn drain_code(mut self, code: u16) -> WsOptions {
         self.drain_code = code;
         self

@@ -92,6 +92,15 @@ impl Publication {
 }
 
 /// Who is in a room, over all shards.
+///
+/// ```
+/// # use soloist::prelude::*;
+/// # async fn crowd(cx: &Ctx<()>) -> Result<Reply> {
+/// let presence = cx.shard().presence("lobby").await?;
+/// let names: Vec<&str> = presence.names.iter().map(|(_, name)| name.as_str()).collect();
+/// cx.text(format!("{} are here, among them {names:?}", presence.count))
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     /// Sockets and event streams in the room.

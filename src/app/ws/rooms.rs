@@ -22,6 +22,12 @@ use crate::shard::{Local, Shard};
 use crate::ws::deflate::WINDOW_BITS_MAX;
 
 /// A socket of this server, wherever it is. As text it is `shard-slot-generation`.
+///
+/// ```
+/// # use soloist::SocketId;
+/// let id: SocketId = "1-42-7".parse().expect("an id");
+/// assert_eq!(id.to_string(), "1-42-7"); // to be sent to a page, and to come back
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId {
     pub(crate) shard: u32,

@@ -20,6 +20,16 @@ use crate::http::head::Body;
 use crate::ws::handshake::{self, Deflate};
 
 /// Speaks with a socket: `async fn name(cx: &Ctx<S>, ws: &mut Ws) -> Result<()>`.
+///
+/// ```
+/// use soloist::WsHandler;
+/// use soloist::prelude::*;
+///
+/// /// The same handler on two paths.
+/// fn twice(app: App<()>, handler: impl WsHandler<()> + Clone) -> App<()> {
+///     app.ws("/v1/live", handler.clone()).ws("/v2/live", handler)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot speak with a socket",
     label = "not a socket handler of `App<{S}>`",

@@ -18,6 +18,17 @@ use crate::ws::incoming::{Incoming, Item, Rules};
 use crate::ws::{Kind, Violation};
 
 /// An open WebSocket: see [`App::ws`](crate::App::ws).
+///
+/// ```
+/// # use soloist::prelude::*;
+/// async fn greet(cx: &Ctx<()>, ws: &mut Ws) -> Result<()> {
+///     ws.send(format!("hello from shard {}", cx.shard().id())).await?;
+///     while let Some(message) = ws.recv().await? {
+///         ws.send(message).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Ws {
     reader: WsReader,
     writer: WsWriter,
@@ -25,12 +36,36 @@ pub struct Ws {
 }
 
 /// The receiving half of a socket: see [`Ws::split`].
+///
+/// ```
+/// # use soloist::{Result, WsReader};
+/// /// Skips what is no text.
+/// async fn next_text(reader: &mut WsReader) -> Result<Option<String>> {
+///     while let Some(message) = reader.recv().await? {
+///         if let Some(text) = message.text() {
+///             return Ok(Some(text.to_owned()));
+///         }
+///     }
+///     Ok(None)
+/// }
+/// ```
 pub struct WsReader {
     link: Rc<Link>,
     incoming: Incoming,
 }
 
 /// A sending half of a socket; a clone may be kept anywhere on the shard.
+///
+/// ```
+/// # use soloist::{Result, WsWriter};
+/// /// Kept by a task beside the handler.
+/// async fn progress(writer: WsWriter) -> Result<()> {
+///     for percent in 0..=100 {
+///         writer.send(percent.to_string()).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct WsWriter {
     pub(super) link: Rc<Link>,

@@ -9,6 +9,19 @@ use crate::error::{Error, Result};
 use crate::ws::Kind;
 
 /// A piece of a message: see [`Ws::recv_part`](crate::Ws::recv_part).
+///
+/// ```
+/// # use soloist::prelude::*;
+/// # async fn copy(ws: &mut Ws, into: &mut Vec<u8>) -> Result<()> {
+/// while let Some(part) = ws.recv_part().await? {
+///     into.extend_from_slice(part.bytes());
+///     if part.is_last() {
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Part {
     pub(super) kind: Kind,
@@ -57,6 +70,17 @@ impl Part {
 /// A message on its way out in fragments: see [`Ws::stream_text`](crate::Ws::stream_text).
 ///
 /// Dropped before `finish`, it ends the connection: the client would wait for the rest.
+///
+/// ```
+/// # use soloist::prelude::*;
+/// # async fn rows(ws: &mut Ws) -> Result<()> {
+/// let mut out = ws.stream_text().await?;
+/// for row in ["a", "b", "c"] {
+///     out.write(row).await?; // a fragment
+/// }
+/// out.finish().await // one message: "abc"
+/// # }
+/// ```
 #[must_use = "a message ends with `finish`"]
 pub struct WsStream<'a> {
     link: &'a Link,
