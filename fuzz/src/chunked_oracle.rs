@@ -2,6 +2,7 @@
 
 use crate::chunked::{ChunkLimits, Chunked, Step};
 use crate::naive_chunked::{self, NaiveBody};
+use crate::pieces::Pieces;
 use crate::reader::Stop;
 
 /// The first byte chooses bounds, the second the sizes of the pieces.
@@ -34,7 +35,7 @@ pub fn chunked(data: &[u8]) {
     let trailers: Vec<(String, String)> =
         decoder.trailers().map(|(n, v)| (n.into(), v.into())).collect();
     decoder.reset();
-    let pieces = Pieces { rest: bytes, state: u32::from(*seed) };
+    let pieces = Pieces::new(bytes, *seed);
     assert_eq!(feed(&mut decoder, pieces), whole);
     assert!(decoder.trailers().eq(trailers.iter().map(|(n, v)| (n.as_str(), v.as_str()))));
 }
@@ -72,24 +73,6 @@ fn feed<'a>(
         }
     }
     (payload, Err(Stop::Partial))
-}
-
-/// Pieces of 1 to 16 bytes, by chance.
-struct Pieces<'a> {
-    rest: &'a [u8],
-    state: u32,
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let size = 1 + (self.state >> 28) as usize;
-        let (piece, rest) = self.rest.split_at(size.min(self.rest.len()));
-        self.rest = rest;
-        (!piece.is_empty()).then_some(piece)
-    }
 }
 
 #[cfg(test)]

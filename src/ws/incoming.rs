@@ -4,7 +4,7 @@ use std::mem;
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::deflate::Inflater;
+use super::deflate::{Inflater, TAIL};
 use super::{INVALID, Kind, PROTOCOL, TOO_LARGE, Violation, frame, mask};
 
 /// One connection's receiving side.
@@ -61,6 +61,8 @@ struct Begun {
     key: [u8; 4],
     phase: usize,
     last: bool,
+    /// Of what ends each compressed message, so much is inflated.
+    tail_bytes: usize,
 }
 
 struct Partial {
@@ -68,6 +70,8 @@ struct Partial {
     frame: Option<Begun>,
     kind: Kind,
     compressed: bool,
+    /// No payload has come yet.
+    empty: bool,
     bytes: Vec<u8>,
     /// So many of `bytes` are known to be text.
     checked: usize,
@@ -197,18 +201,24 @@ impl Incoming {
             _ => {}
         }
         let held = self.partial.as_ref().map_or(0, |it| it.bytes.len()) as u64;
-        let message_fits = rules.parts
-            || held.saturating_add(head.payload_bytes) <= rules.message_bytes_max as u64;
+        let compressed = self.partial.as_ref().map_or(head.compressed, |it| it.compressed);
+        // What cannot be compressed grows: nine bits for eight, and what blocks begin with.
+        let least_bytes = match compressed {
+            true => (head.payload_bytes - head.payload_bytes / 8).saturating_sub(BLOCK_BYTES),
+            false => head.payload_bytes,
+        };
+        let message_fits =
+            rules.parts || held.saturating_add(least_bytes) <= rules.message_bytes_max as u64;
         if head.payload_bytes > rules.frame_bytes_max as u64 || !message_fits {
-            return Err(Violation { code: TOO_LARGE, reason: "a message that is too large" });
+            return Err(TOO_MUCH);
         }
         self.at += head.bytes;
         let (left_bytes, key, last) = (head.payload_bytes, head.key, head.last);
-        let frame = Some(Begun { left_bytes, key, phase: 0, last });
+        let frame = Some(Begun { left_bytes, key, phase: 0, last, tail_bytes: 0 });
         match (kind, &mut self.partial) {
             (Some(kind), _) => {
-                let (compressed, bytes) = (head.compressed, spare());
-                let partial = Partial { frame, kind, compressed, bytes, checked: 0 };
+                let (empty, bytes, checked) = (true, spare(), 0);
+                let partial = Partial { frame, kind, compressed, empty, bytes, checked };
                 self.partial = Some(Box::new(partial));
             }
             (None, Some(partial)) => partial.frame = frame,
@@ -225,25 +235,34 @@ impl Incoming {
         let len = here.min(usize::try_from(frame.left_bytes).unwrap_or(usize::MAX));
         let payload = &mut self.buf[self.at..self.at + len];
         mask::apply(payload, frame.key, frame.phase);
+        message.empty &= len == 0;
+        let mut taken = len;
+        let mut more = false;
         if message.compressed {
+            // A part has room for a character at least.
+            let bytes_max = rules.message_bytes_max.max(if rules.parts { 4 } else { 0 });
             let inflater = self.inflater.get_or_insert_with(|| Box::new(Inflater::new()));
-            inflater.add(payload, &mut message.bytes, rules.message_bytes_max)?;
+            taken = inflater.add(payload, &mut message.bytes, bytes_max)?;
+            more = message.bytes.len() > bytes_max;
+            if !more && len as u64 == frame.left_bytes && frame.last && !message.empty {
+                let tail = &TAIL[frame.tail_bytes..];
+                frame.tail_bytes += inflater.add(tail, &mut message.bytes, bytes_max)?;
+                more = message.bytes.len() > bytes_max;
+            }
+            if more && !rules.parts {
+                return Err(TOO_MUCH);
+            }
+            // It is unmasked again when its turn has come.
+            mask::apply(&mut payload[taken..], frame.key, frame.phase + taken);
         } else {
             message.bytes.extend_from_slice(payload);
         }
-        self.at += len;
-        frame.phase = (frame.phase + len) % 4;
-        frame.left_bytes -= len as u64;
-        let ended = frame.left_bytes == 0;
-        if ended
-            && frame.last
-            && message.compressed
-            && let Some(inflater) = &mut self.inflater
-        {
-            inflater.finish(&mut message.bytes, rules.message_bytes_max)?;
-            if !rules.takeover {
-                self.inflater = None;
-            }
+        self.at += taken;
+        frame.phase = (frame.phase + taken) % 4;
+        frame.left_bytes -= taken as u64;
+        let ended = frame.left_bytes == 0 && !more;
+        if ended && frame.last && message.compressed && !rules.takeover {
+            self.inflater = None;
         }
         if message.kind == Kind::Text {
             message.check()?;
@@ -323,6 +342,9 @@ impl Partial {
     }
 }
 
+/// Blocks of DEFLATE that hold nothing.
+const BLOCK_BYTES: u64 = 64;
+const TOO_MUCH: Violation = Violation { code: TOO_LARGE, reason: "a message that is too large" };
 const NOT_TEXT: Violation = Violation { code: INVALID, reason: "text that is not UTF-8" };
 
 #[cfg(test)]
@@ -332,7 +354,7 @@ mod tests {
 
     const RULES: Rules = Rules {
         message_bytes_max: 1_000,
-        frame_bytes_max: 1_000,
+        frame_bytes_max: 2_000,
         deflate: true,
         takeover: true,
         parts: false,
@@ -355,10 +377,15 @@ mod tests {
         out
     }
 
-    fn squeezed(text: &str) -> Vec<u8> {
+    fn squeezed(bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut out = Vec::new();
-        Deflater::new(6, 15).add(text.as_bytes(), true, &mut out);
+        Deflater::new(6, 15).add(bytes.as_ref(), true, &mut out);
         out
+    }
+
+    /// What cannot be compressed.
+    fn noise(len: u32) -> Vec<u8> {
+        (0..len).map(|it| (it.wrapping_mul(2_654_435_761) >> 13) as u8 ^ it as u8).collect()
     }
 
     /// Everything in it, in words, whatever pieces it comes in.
@@ -415,9 +442,13 @@ mod tests {
                 "hello",
             ),
             (cat(&[client(0x41, b"\0"), client(0xc0, b"")]), "!1002"),
-            (client(0xc1, &squeezed(&"a".repeat(1_000))), &"a".repeat(1_000)),
-            (client(0xc1, &squeezed(&"a".repeat(1_001))), "!1009"),
+            (client(0xc1, &squeezed("a".repeat(1_000))), &"a".repeat(1_000)),
+            (client(0xc1, &squeezed("a".repeat(1_001))), "!1009"),
             (client(0xc1, b"\xff\xff"), "!1007"),
+            // As large as may be, and larger for being compressed; compressed, and yet nothing.
+            (client(0xc2, &squeezed(noise(1_000))), "#1000"),
+            (client(0xc2, &squeezed(noise(1_001))), "!1009"),
+            (cat(&[client(0xc1, b""), client(0xc1, &squeezed("hello"))]), " hello"),
             (client(0x82, &[0; 1_001]), "!1009"),
             (cat(&[client(0x02, &[0; 600]), client(0x80, &[0; 401])]), "!1009"),
             (
@@ -431,6 +462,17 @@ mod tests {
             for piece in [1, 2, 3, 7, 64, bytes.len()] {
                 assert_eq!(read(bytes, piece, &RULES), *wanted, "in pieces of {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn parts_that_are_inflated_have_no_bound() {
+        let rules = Rules { message_bytes_max: 4, parts: true, ..RULES };
+        let text = "\u{20ac}".repeat(30_000);
+        let bytes = client(0xc1, &squeezed(&text));
+        for piece in [1, 7, bytes.len()] {
+            let found = read(&bytes, piece, &rules);
+            assert_eq!(found.replace("- ", ""), format!("{text}."), "in pieces of {piece}");
         }
     }
 

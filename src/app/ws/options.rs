@@ -49,8 +49,8 @@ pub(crate) enum Origins {
 }
 
 /// What becomes of a message of others ([`publish`](crate::Ctx::publish),
-/// [`send_to`](crate::Shard::send_to)) for a socket whose outbox is full. What its own handler sends
-/// waits instead.
+/// [`send_to`](crate::Shard::send_to)) for a socket whose outbox is full. What its own handler
+/// sends waits instead.
 ///
 /// ```
 /// # use soloist::*;

@@ -377,10 +377,7 @@ impl WsReader {
         let options = &link.options;
         let rules = Rules {
             message_bytes_max: options.message_bytes_max,
-            frame_bytes_max: options.frame_bytes_max.unwrap_or(match parts {
-                true => usize::MAX,
-                false => options.message_bytes_max,
-            }),
+            frame_bytes_max: options.frame_bytes_max.unwrap_or(usize::MAX),
             deflate: link.deflate.is_some(),
             takeover: link.deflate.is_some_and(|it| it.client_takeover),
             parts,
