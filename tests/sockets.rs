@@ -156,6 +156,7 @@ fn endings() {
         match cx.param("how")? {
             "well" => return Ok(()),
             "badly" => return Err("no".into()),
+            "rudely" => drop(Message::from("no json").read_json::<u32>()?),
             "panics" => panic!("on purpose"),
             "closes" => ws.close(4001, "enough"),
             "half" => {
@@ -169,8 +170,14 @@ fn endings() {
         while ws.recv().await?.is_some() {}
         Ok(())
     }
-    let cases =
-        [("well", 1000), ("badly", 1011), ("panics", 1011), ("closes", 4001), ("half", 1006)];
+    let cases = [
+        ("well", 1000),
+        ("badly", 1011),
+        ("rudely", 1008),
+        ("panics", 1011),
+        ("closes", 4001),
+        ("half", 1006),
+    ];
     TestClient::run(
         async |_| Ok(App::new(()).ws("/:how", end)),
         async |client| {

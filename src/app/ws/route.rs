@@ -44,8 +44,11 @@ impl<S: 'static> App<S> {
     /// Opens WebSockets (RFC 6455).
     ///
     /// The handler runs as long as the socket lives, and the socket is closed when it returns:
-    /// with 1000, or with 1011 after an error or a panic. Middleware has run before, and is
-    /// through: it may refuse the request, and what it [`put`](Ctx::put) is there.
+    /// with 1000; with 1008 and its message after an error below 500, such as that of
+    /// [`Message::read_json`](crate::Message::read_json); with 1011 after another one or a panic.
+    /// One whose connection is cut, or whose client gives no sign of life, is dropped at its next
+    /// await. Middleware has run before, and is through: it may refuse the request, and what it
+    /// [`put`](Ctx::put) is there.
     ///
     /// ```
     /// use soloist::prelude::*;

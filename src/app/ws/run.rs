@@ -75,6 +75,7 @@ async fn hear_close(local: &Local, ws: &mut Ws) {
 fn farewell<S>(cx: &Ctx<S>, link: &Link, ended: &Ended) -> bool {
     let (code, reason) = match ended {
         Ended::Well => (1000, ""),
+        Ended::Failed(error) if error.status() < 500 => (POLICY, error.message()),
         Ended::Failed(error) => {
             if link.is_open() {
                 tracing::error!(path = cx.path(), "a socket's handler failed: {error}");
@@ -98,6 +99,9 @@ fn farewell<S>(cx: &Ctx<S>, link: &Link, ended: &Ended) -> bool {
     link.send_close(code, reason);
     true
 }
+
+/// What the client said does not suit (RFC 6455 section 7.4.1).
+const POLICY: u16 = 1008;
 
 enum Ended {
     Well,
