@@ -6,7 +6,7 @@ use crate::pieces::Pieces;
 use crate::ws::deflate::{Deflater, Inflater};
 
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 1 << 16;
 
 /// The first byte chooses level, window and takeover, the second the sizes of the pieces. The
 /// rest are messages: a byte of how often its bytes are repeated, one of how many they are.
@@ -22,7 +22,7 @@ pub fn ws_deflate(data: &[u8]) {
     while let [repeat, len, more @ ..] = rest {
         let (bytes, more) = more.split_at(usize::from(*len).min(more.len()));
         rest = more;
-        let message = bytes.repeat(1 + usize::from(*repeat).pow(2) / 16);
+        let message = bytes.repeat(1 + usize::from(*repeat));
         let mut squeezed = Vec::new();
         let sent = if *repeat % 3 == 0 { bytes.len() } else { 0 };
         for piece in Pieces::new(&message[..sent], *seed) {

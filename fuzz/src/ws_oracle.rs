@@ -119,14 +119,14 @@ fn is_over(incoming: &mut Incoming, rules: &Rules) {
 /// tungstenite takes all that is taken here; here nothing is taken that it does not.
 fn compare(bytes: &[u8], rules: &Rules, found: &Found) {
     let config = WebSocketConfig::default()
+        .read_buffer_size(512)
         .max_message_size(Some(rules.message_bytes_max))
-        .max_frame_size(Some(rules.frame_bytes_max.min(rules.message_bytes_max)));
+        .max_frame_size(Some(BOUNDS[0])); // it holds control frames against it too
     let mut socket =
         WebSocket::from_raw_socket(Wire(Cursor::new(bytes)), Role::Server, Some(config));
     for (at, item) in found.items.iter().enumerate() {
         let theirs = match socket.read() {
             Ok(message) => message,
-            // A reserved bit, which only an extension may set, is checked later there.
             Err(error) => panic!("item {at} is {item:?} here, and there {error}"),
         };
         let same = match (item, &theirs) {

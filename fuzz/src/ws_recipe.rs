@@ -17,7 +17,7 @@ pub(crate) struct Stream {
 /// Instructions of three bytes and what they take: see the arms.
 pub(crate) fn cook(mut input: &[u8], rules: &Rules) -> Stream {
     let mut stream = Stream { plain: true, ..Stream::default() };
-    let mut deflater = Deflater::new(6, 15);
+    let mut deflater = None; // it is large
     let mut sure = true;
     while let [what, how, len, rest @ ..] = input {
         let (bytes, rest) = rest.split_at(usize::from(*len).min(rest.len()));
@@ -36,6 +36,7 @@ pub(crate) fn cook(mut input: &[u8], rules: &Rules) -> Stream {
                 if compressed {
                     sent.clear();
                     stream.plain = false;
+                    let deflater = deflater.get_or_insert_with(|| Deflater::new(6, 15));
                     if !rules.takeover {
                         deflater.reset();
                     }
