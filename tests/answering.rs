@@ -129,9 +129,9 @@ async fn quiet(cx: &Cx) -> Result<Reply> {
     if let Some(ms) = cx.query_param("keep-alive-ms") {
         events = events.keep_alive(Duration::from_millis(ms.parse()?));
     }
-    let _ = events.wait(cx.sleep(Duration::from_secs(40))).await;
+    let _ = events.wait(cx.sleep(Duration::from_secs(40))).await; // virtual time: comments are due
     events.send(Event::data("x")).await?;
-    let _ = events.wait(cx.sleep(Duration::from_secs(10))).await;
+    let _ = events.wait(cx.sleep(Duration::from_secs(10))).await; // virtual time: too short for one
     events.finish().await
 }
 
@@ -160,7 +160,7 @@ async fn bad_trailer(cx: &Cx) -> Result<Reply> {
 
 async fn hints(cx: &Cx) -> Result<Reply> {
     cx.early_hints(&[("link", "</a.css>; rel=preload; as=style"), ("x-a", "1")])?;
-    cx.sleep(Duration::from_millis(1)).await;
+    cx.sleep(Duration::from_millis(1)).await; // so that it answers in another turn
     cx.early_hints(&[("link", "</b.js>; rel=preload; as=script")])?;
     cx.text("page")
 }

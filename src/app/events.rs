@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::http::sse;
 use crate::limits::EVENTS_KEEP_ALIVE_MS;
 use crate::shard::Local;
-use crate::shard::time::Alarm;
+use crate::shard::time::Armed;
 
 /// Answering with events.
 impl<S> Ctx<S> {
@@ -193,7 +193,8 @@ impl Events<'_> {
     /// # });
     /// ```
     pub async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let alarm = Armed { local: &self.out.core.local, alarm: Alarm::default() };
+        let local: &Local = &self.out.core.local;
+        let alarm = Armed::new(local);
         let mut future = pin!(future);
         let mut idle = None;
         poll_fn(|cx| {
@@ -203,8 +204,8 @@ impl Events<'_> {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(value));
             }
-            self.keep(&alarm.alarm, cx);
-            idle.get_or_insert_with(|| Idle::new(alarm.local));
+            self.keep(&alarm, cx);
+            idle.get_or_insert_with(|| Idle::new(local));
             Poll::Pending
         })
         .await
@@ -241,9 +242,8 @@ impl Events<'_> {
     }
 
     /// Sends the comment that is due, unless bytes are under way that say as much.
-    fn keep(&mut self, alarm: &Alarm, cx: &Context<'_>) {
-        let local = &self.out.core.local;
-        while self.keep_alive_ms > 0 && alarm.poll(local, self.next_ms, cx).is_ready() {
+    fn keep(&mut self, alarm: &Armed<'_>, cx: &Context<'_>) {
+        while self.keep_alive_ms > 0 && alarm.poll(self.next_ms, cx).is_ready() {
             if self.out.core.wire().unsent() == 0 {
                 self.out.push(sse::KEEP_ALIVE);
             }
@@ -396,18 +396,6 @@ fn decimal(text: &mut [u8; 39], mut value: u128) -> &[u8] {
         if value == 0 {
             return &text[at..];
         }
-    }
-}
-
-/// Cancels its alarm when the wait is dropped.
-struct Armed<'a> {
-    local: &'a Local,
-    alarm: Alarm,
-}
-
-impl Drop for Armed<'_> {
-    fn drop(&mut self) {
-        self.alarm.cancel(self.local);
     }
 }
 

@@ -199,6 +199,29 @@ impl Alarm {
     }
 }
 
+/// An alarm that is cancelled when it is dropped.
+pub(crate) struct Armed<'a> {
+    local: &'a Local,
+    alarm: Alarm,
+}
+
+impl<'a> Armed<'a> {
+    pub(crate) fn new(local: &'a Local) -> Armed<'a> {
+        Armed { local, alarm: Alarm::default() }
+    }
+
+    /// As of [`Alarm::poll`].
+    pub(crate) fn poll(&self, at_ms: u64, cx: &Context<'_>) -> Poll<()> {
+        self.alarm.poll(self.local, at_ms, cx)
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.alarm.cancel(self.local);
+    }
+}
+
 fn ceil_ms(length: Duration) -> u64 {
     u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX / 2)
 }

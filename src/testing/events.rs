@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::answer::chunk_limits;
-use super::rig::{Rig, collect};
+use super::rig::{Rig, begin, collect};
 use super::{Answer, Call};
 use crate::base::wire::{Close, Wire};
 use crate::http::chunked::{Chunked, Step};
@@ -55,24 +55,13 @@ impl<'a> Call<'a> {
         let (wire, task) = rig.connect_task();
         let head = self.head();
         wire.push(&[head.as_bytes(), &self.body].concat());
-        let mut raw = Vec::new();
-        let (answer, len) = poll_fn(|_| {
-            collect(&wire, &mut raw);
-            let closed = wire.closing() != Close::Open;
-            match Answer::begin(&raw) {
-                Some(begun) => Poll::Ready(begun),
-                None if closed => panic!("no answer to\n{head}"),
-                None => Poll::Pending,
-            }
-        })
-        .await;
+        let (answer, raw) = begin(&wire, &head).await;
         let mime = answer.header("content-type").unwrap_or_default();
         let is_stream = answer.status() == 200 && mime.starts_with("text/event-stream");
         let answer = answer.asked_by(head);
         assert!(is_stream, "an event stream expected, but\n{}", answer.exchange());
         let chunked = answer.header("transfer-encoding").is_some();
         let decoder = chunked.then(|| Chunked::new(chunk_limits()));
-        raw.drain(..len);
         TestEvents { rig, wire, task, answer, decoder, raw, text: Vec::new(), ended: false }
     }
 }

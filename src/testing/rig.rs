@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::answer::Answer;
 use crate::app::conn;
 use crate::app::site::Site;
 use crate::base::clock::Clock;
@@ -133,6 +134,23 @@ pub(super) async fn until_closed(wire: &Wire, out: &mut Vec<u8>) {
     })
     .await;
     collect(wire, out);
+}
+
+/// The head of the answer to `asked`, and what has come behind it.
+pub(super) async fn begin(wire: &Wire, asked: &str) -> (Answer, Vec<u8>) {
+    let mut raw = Vec::new();
+    let (answer, len) = poll_fn(|_| {
+        collect(wire, &mut raw);
+        let closed = wire.closing() != Close::Open;
+        match Answer::begin(&raw) {
+            Some(begun) => Poll::Ready(begun),
+            None if closed => panic!("no answer to\n{asked}"),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    raw.drain(..len);
+    (answer, raw)
 }
 
 pub(super) fn collect(wire: &Wire, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use std::task::Poll;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message as Frame};
 
-use super::rig::{Rig, collect};
+use super::rig::{Rig, begin, collect};
 use super::{Answer, Call, TestClient};
 use crate::app::ws::message::Message;
 use crate::base::wire::{Close, Wire};
@@ -76,20 +76,9 @@ impl<'a> Call<'a> {
         let (wire, task) = rig.connect_task();
         let head = asks.head();
         wire.push(head.as_bytes());
-        let mut raw = Vec::new();
-        let (answer, len) = poll_fn(|_| {
-            collect(&wire, &mut raw);
-            let closed = wire.closing() != Close::Open;
-            match Answer::begin(&raw) {
-                Some(begun) => Poll::Ready(begun),
-                None if closed => panic!("no answer to\n{head}"),
-                None => Poll::Pending,
-            }
-        })
-        .await;
+        let (answer, raw) = begin(&wire, &head).await;
         let answer = answer.asked_by(head);
         assert!(answer.status() == 101, "a WebSocket expected, but\n{}", answer.exchange());
-        raw.drain(..len);
         let pipe = Pipe { wire: wire.clone(), received: raw };
         let config = WebSocketConfig::default();
         let socket = WebSocket::from_raw_socket(pipe, Role::Client, Some(config));
