@@ -1,12 +1,18 @@
 //! WebSockets and rooms, from the handshake to the drain: in memory, on a clock that stands still.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use soloist::prelude::*;
 use soloist::testing::{TestClient, TestServer};
 use soloist::{Message, WhenFull, WsDeflate, WsOptions};
+
+const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\n\
+    upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 async fn echo(_: &Ctx<()>, ws: &mut Ws) -> Result<()> {
     while let Some(message) = ws.recv().await? {
@@ -210,10 +216,20 @@ fn signs_of_life() {
     TestClient::run(app, async |client| {
         let mut here = client.ws("/").await;
         let open = client.open();
-        open.send(
-            b"GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        );
+        open.send(HANDSHAKE);
+        assert!(open.receive().starts_with(b"HTTP/1.1 101"));
+        // One that only answers pings, within the same moment of the clock: it is there for hours.
+        let mut silent = client.ws("/").await;
+        for _ in 0..240 {
+            client.advance(Duration::from_secs(31)).await;
+            assert!(silent.so_far().await.is_empty() && here.so_far().await.is_empty());
+        }
+        assert_eq!(client.shard().stats().get("ws_open"), 2, "the deaf one is gone");
+        silent.send("still here").await;
+        assert_eq!(silent.next().await, "still here");
+        drop(silent);
+        let open = client.open();
+        open.send(HANDSHAKE);
         assert!(open.receive().starts_with(b"HTTP/1.1 101"));
         let mut pings = 0;
         for _ in 0..5 {
@@ -225,7 +241,7 @@ fn signs_of_life() {
         }
         assert_eq!(pings, 1);
         assert!(open.is_closed(), "a client that answers no ping is gone");
-        assert_eq!(client.shard().stats().get("ws_gone"), 1);
+        assert_eq!(client.shard().stats().get("ws_gone"), 2);
         let mut idle = client.ws("/idle").await;
         assert_eq!(idle.closed().await, 1001);
     });
@@ -305,6 +321,32 @@ fn rooms() {
         let again =
             client.get("/sse/kept/x").header("last-event-id", two.id.as_deref().expect("an id"));
         assert_eq!(again.events().await.next().await.expect("an event").data, "3");
+    });
+}
+
+/// What is kept has a bound for a whole shard: beyond it the oldest of all rooms goes first.
+#[test]
+fn what_is_kept_is_bounded() {
+    let app = async |shard: Shard| {
+        shard.replay("*", 1_000);
+        Ok(App::new(()).ws("/:room", async |cx, ws| {
+            ws.join(cx.param("room")?)?;
+            while ws.recv().await?.is_some() {}
+            Ok(())
+        }))
+    };
+    TestClient::run(app, async |client| {
+        let shard = client.shard();
+        let kept = async |room: &str| client.ws(room).await.so_far().await.len();
+        shard.publish("old", "o");
+        for _ in 0..1_000 {
+            shard.publish("busy", "b".repeat(3_000));
+        }
+        assert_eq!((kept("/old").await, kept("/busy").await), (1, 256), "an outbox has 256");
+        for n in 0..500 {
+            shard.publish(&format!("room{n}"), "r".repeat(3_000));
+        }
+        assert_eq!((kept("/old").await, kept("/room0").await, kept("/room499").await), (0, 1, 1));
     });
 }
 
@@ -467,11 +509,11 @@ fn across_shards() {
     }
     let server = TestServer::start(2, app);
     let connect = || {
-        let stream = std::net::TcpStream::connect(server.addr()).expect("connected");
+        let stream = TcpStream::connect(server.addr()).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         let url = format!("ws://{}/", server.addr());
         let (mut socket, _) = tungstenite::client(url, stream).expect("a handshake");
-        let shard = socket.read().expect("its shard").to_string();
+        let shard = hear(&mut socket).expect("its shard").to_string();
         (socket, shard)
     };
     let mut sockets: Vec<_> = Vec::new();
@@ -485,14 +527,14 @@ fn across_shards() {
     }
     let count = sockets.len();
     sockets[0].0.send("count".into()).expect("sent");
-    assert_eq!(sockets[0].0.read().expect("an answer").to_string(), count.to_string());
+    assert_eq!(hear(&mut sockets[0].0).expect("an answer").to_string(), count.to_string());
     for n in 0..3_000 {
         sockets[0].0.write(n.to_string().into()).expect("written");
         if n % 100 == 99 {
             sockets[0].0.flush().expect("sent");
             for (socket, shard) in &mut sockets {
                 for wanted in n - 99..=n {
-                    let heard = socket.read().expect("a message").to_string();
+                    let heard = hear(socket).expect("a message").to_string();
                     assert_eq!(heard, wanted.to_string(), "{shard}");
                 }
             }
@@ -500,10 +542,22 @@ fn across_shards() {
     }
     server.into_running().stop();
     for (socket, _) in &mut sockets {
-        let close = socket.read().expect("a goodbye");
+        let close = hear(socket).expect("a goodbye");
         let tungstenite::Message::Close(Some(frame)) = close else { panic!("{close:?}") };
         assert_eq!(u16::from(frame.code), 1001);
-        while socket.read().is_ok() {}
+        while hear(socket).is_ok() {}
+    }
+}
+
+/// The next message; a read that a signal interrupts is done again.
+fn hear(
+    socket: &mut tungstenite::WebSocket<TcpStream>,
+) -> tungstenite::Result<tungstenite::Message> {
+    loop {
+        match socket.read() {
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+            heard => return heard,
+        }
     }
 }
 
@@ -531,4 +585,100 @@ fn writers() {
         assert_eq!(ws.closed().await, 1008);
         assert!(!writer.is_open() && writer.send("late").await.is_err());
     });
+}
+
+/// Windows that go on from message to message stay in step with the client's, whatever is
+/// published, dropped or too large to be compressed at once meanwhile.
+#[test]
+fn windows_stay_in_step() {
+    let options = WsOptions::new()
+        .deflate(WsDeflate::Dedicated)
+        .deflate_level(6, 1)
+        .when_full(WhenFull::DropOldest)
+        .outbox_max(4, 1 << 20);
+    let app = async move |_| {
+        Ok(App::new(()).ws_with("/", options.clone(), async |_, ws| {
+            ws.join("all")?;
+            let writer = ws.writer();
+            while let Some(message) = ws.recv().await? {
+                let text = message.text().unwrap_or("").to_owned();
+                writer.send(text.repeat(3)).await?;
+            }
+            Ok(())
+        }))
+    };
+    TestClient::run(app, async |client| {
+        let open = client.open();
+        let head = String::from_utf8_lossy(HANDSHAKE)
+            .replace("\r\n\r\n", "\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n");
+        open.send(head.as_bytes());
+        assert!(open.receive().starts_with(b"HTTP/1.1 101"));
+        let mut inflate = flate2::Decompress::new(false);
+        let mut heard = 0;
+        let large = "large ".repeat(20_000);
+        for round in 0..60u32 {
+            // Some rounds read nothing: then the oldest of what waits is dropped.
+            for n in 0..round % 7 {
+                match (round + n) % 3 {
+                    0 => client.shard().publish("all", format!("published {round} {n} words")),
+                    1 => open.send(&masked(&format!("asked {round} {n} words "))),
+                    _ if n == 4 => client.shard().publish("all", large.as_str()),
+                    _ => open.send(&masked(&format!("words asked {n} ").repeat(3_000))),
+                }
+            }
+            if round % 10 == 9 {
+                // Two alike, of which the first is dropped.
+                open.send(&masked(&format!("asked {round} twice ")));
+                open.send(&masked(&format!("asked {round} twice ")));
+                (0..3).for_each(|n| client.shard().publish("all", format!("published {n}")));
+            }
+            let bytes = open.receive();
+            for (first, payload) in frames(&bytes) {
+                let mut text = Vec::with_capacity(400_000);
+                if first & 0x40 != 0 {
+                    for part in [payload, &[0, 0, 0xff, 0xff]] {
+                        let sync = flate2::FlushDecompress::Sync;
+                        inflate.decompress_vec(part, &mut text, sync).expect("in step");
+                    }
+                } else {
+                    text.extend_from_slice(payload);
+                }
+                let text = String::from_utf8(text).expect("text");
+                let known = ["published ", "asked ", "words asked", "large "];
+                assert!(known.iter().any(|it| text.starts_with(it)), "{round}: {text:.40}");
+                assert!(text.split_whitespace().all(|word| word.len() < 10), "{round}: {text:.90}");
+                heard += 1;
+            }
+        }
+        assert!(heard > 100, "{heard}");
+        let stats = client.shard().stats();
+        assert!(stats.get("ws_dropped_oldest") > 0, "some were dropped");
+    });
+}
+
+/// A text frame of a client; its mask is zero.
+fn masked(text: &str) -> Vec<u8> {
+    let mut out = vec![0x81, 0xfe];
+    out.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    if text.len() < 126 {
+        out.splice(1..4, [0x80 | text.len() as u8]);
+    }
+    out.extend_from_slice(text.as_bytes());
+    out
+}
+
+/// The first byte and the payload of each frame of a server.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut all = Vec::new();
+    while let [first, len, rest @ ..] = bytes {
+        let (len, rest) = match len {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (u64::from_be_bytes(rest[..8].try_into().expect("eight")) as usize, &rest[8..]),
+            len => (usize::from(*len), rest),
+        };
+        all.push((*first, &rest[..len]));
+        bytes = &rest[len..];
+    }
+    all
 }

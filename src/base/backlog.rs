@@ -99,6 +99,11 @@ impl Backlog {
         !self.held && !self.frames.is_empty()
     }
 
+    /// Messages and bytes.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.frames.len(), self.bytes)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

@@ -247,6 +247,12 @@ impl Wire {
         self.backlog.borrow().as_ref().is_some_and(|it| !it.is_empty())
     }
 
+    /// Messages that wait, and their bytes.
+    #[cfg(feature = "ws")]
+    pub(crate) fn backlog(&self) -> (usize, usize) {
+        self.backlog.borrow().as_ref().map_or((0, 0), |it| it.held())
+    }
+
     /// Forgets the messages that wait.
     #[cfg(feature = "ws")]
     pub(crate) fn clear_backlog(&self) {

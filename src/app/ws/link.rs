@@ -38,6 +38,9 @@ pub(crate) struct Link {
     /// Of the shard's clock: when the client last gave a sign of life, and last a message.
     pub(crate) heard_ms: Cell<u64>,
     pub(crate) message_ms: Cell<u64>,
+    /// Since when it has been asked for one. Not a comparison of times: an answer may come within
+    /// the same millisecond.
+    pub(crate) asked_ms: Cell<Option<u64>>,
 }
 
 /// How far the closing handshake has come (RFC 6455 section 7).
@@ -69,7 +72,14 @@ impl Link {
             streaming: Cell::new(false),
             heard_ms: Cell::new(now_ms),
             message_ms: Cell::new(now_ms),
+            asked_ms: Cell::new(None),
         }
+    }
+
+    /// The client gives a sign of life.
+    pub(crate) fn hear(&self) {
+        self.heard_ms.set(self.local.clock.now_ms());
+        self.asked_ms.set(None);
     }
 
     /// Whether messages may still be sent.
@@ -106,27 +116,42 @@ impl Link {
     /// The way of a message that is compressed, or that others wait before.
     #[cold]
     async fn send_whole(&self, message: &Message, squeeze: bool) -> Result<()> {
+        let alone = if squeeze { self.squeeze_alone(message).await } else { None };
+        poll_fn(|cx| {
+            if self.is_open() && !self.has_room(message.bytes().len()) {
+                self.wire.wait_sent(cx);
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.check_open()?;
+        // From here on nothing waits: in the order in which messages are compressed they leave.
         let mut bytes = self.local.spares.take();
-        match squeeze {
-            true => self.squeeze(message, &mut bytes).await,
-            false => frame::whole(&mut bytes, message.kind.opcode(), false, message.bytes()),
+        let opcode = message.kind.opcode();
+        match (&alone, squeeze) {
+            (Some(squeezed), _) => frame::whole(&mut bytes, opcode, true, squeezed),
+            (None, true) => self.squeeze(message, &mut bytes),
+            (None, false) => frame::whole(&mut bytes, opcode, false, message.bytes()),
         }
         let frame = Rc::new(Frame { bytes: bytes.as_slice().into(), key: message.key });
         self.local.spares.give(bytes);
-        poll_fn(|cx| {
-            if !self.is_open() {
-                return Poll::Ready(Err(Error::from("the socket is closed")));
-            }
-            let bounds = (self.options.outbox_messages_max, self.options.outbox_bytes_max);
-            let replaced = &mut Lost::default();
-            if self.wire.offer(frame.clone(), bounds, Full::Refuse, replaced) {
-                self.local.counters.add(Count::WsReplaced, replaced.replaced);
-                return Poll::Ready(Ok(()));
-            }
-            self.wire.wait_sent(cx);
-            Poll::Pending
-        })
-        .await
+        let mut lost = Lost::default();
+        self.wire.offer(frame, (usize::MAX, usize::MAX), Full::Refuse, &mut lost);
+        self.count(lost);
+        if alone.is_some() {
+            self.stale.set(true);
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes find room in the outbox: one message always does in an empty one.
+    fn has_room(&self, bytes: usize) -> bool {
+        let (messages, held_bytes) = self.wire.backlog();
+        let options = &self.options;
+        messages == 0
+            || (messages < options.outbox_messages_max
+                && held_bytes + bytes <= options.outbox_bytes_max)
     }
 
     /// Whether what is written now would overtake what waits, or cut a message in two.
@@ -134,17 +159,15 @@ impl Link {
         self.streaming.get() || self.wire.has_backlog()
     }
 
-    /// A whole compressed frame. The others on the shard have their turn between two slices.
-    async fn squeeze(&self, message: &Message, out: &mut Vec<u8>) {
-        let Some(agreed) = self.deflate else { return };
-        let level = self.options.deflate_level;
-        let kept = self.deflater.take();
-        let mut deflater =
-            kept.unwrap_or_else(|| Box::new(Deflater::new(level, agreed.window_bits)));
-        if self.stale.take() {
-            deflater.reset();
+    /// A large message compressed on its own, with an empty window: the others on the shard have
+    /// their turn between two slices, and may send to this socket meanwhile.
+    async fn squeeze_alone(&self, message: &Message) -> Option<Vec<u8>> {
+        let agreed = self.deflate?;
+        if message.bytes().len() <= DEFLATE_SLICE_BYTES {
+            return None;
         }
-        let mut squeezed = self.local.spares.take();
+        let mut deflater = Deflater::new(self.options.deflate_level, agreed.window_bits);
+        let mut squeezed = Vec::new();
         let slices = message.bytes().chunks(DEFLATE_SLICE_BYTES);
         let count = slices.len();
         for (at, slice) in slices.enumerate() {
@@ -153,12 +176,37 @@ impl Link {
             }
             deflater.add(slice, at + 1 == count, &mut squeezed);
         }
+        Some(squeezed)
+    }
+
+    /// A whole compressed frame, with the window that goes on where there is one.
+    ///
+    /// Invariant: a frame that needs what went before it is never behind one that may be dropped.
+    /// So a client that is behind gets frames that stand alone.
+    fn squeeze(&self, message: &Message, out: &mut Vec<u8>) {
+        let Some(agreed) = self.deflate else { return };
+        let mut kept = self.deflater.borrow_mut();
+        let level = self.options.deflate_level;
+        let deflater =
+            kept.get_or_insert_with(|| Box::new(Deflater::new(level, agreed.window_bits)));
+        if self.stale.take() || self.wire.has_backlog() {
+            deflater.reset();
+        }
+        let mut squeezed = self.local.spares.take();
+        deflater.add(message.bytes(), true, &mut squeezed);
         frame::whole(out, message.kind.opcode(), true, &squeezed);
         self.local.spares.give(squeezed);
-        if agreed.server_takeover {
-            // Another writer may have compressed meanwhile: then nobody's window is the client's.
-            let other = self.deflater.replace(Some(deflater));
-            self.stale.set(other.is_some());
+        if !agreed.server_takeover {
+            *kept = None;
+        }
+    }
+
+    /// What is lost leaves a hole in the client's window.
+    fn count(&self, lost: Lost) {
+        if lost != Lost::default() {
+            self.local.counters.add(Count::WsDroppedOldest, lost.oldest);
+            self.local.counters.add(Count::WsReplaced, lost.replaced);
+            self.stale.set(true);
         }
     }
 
@@ -180,10 +228,7 @@ impl Link {
         } else if policy == WhenFull::DropNewest {
             counters.add(Count::WsDroppedNewest, 1);
         }
-        if lost != Lost::default() {
-            counters.add(Count::WsDroppedOldest, lost.oldest);
-            counters.add(Count::WsReplaced, lost.replaced);
-        }
+        self.count(lost);
         if let (WhenFull::Close(code), false) = (policy, taken) {
             counters.add(Count::WsClosedFull, 1);
             self.wire.clear_backlog(); // it would come behind the Close

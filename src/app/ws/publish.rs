@@ -231,23 +231,21 @@ fn post(local: &Rc<Local>, shard: usize, letter: Letter) {
     let rooms = Rooms::of(local);
     let mut waiting = rooms.waiting.borrow_mut();
     waiting.resize_with(local.count, Default::default);
-    if waiting[shard].is_empty() {
-        match mailbox::offer(local, shard, letter) {
-            Ok(()) => return,
-            Err(_) if mailbox::has_ended(shard) => return,
-            Err(letter) => waiting[shard].push_back(letter),
-        }
-        drop(waiting);
-        let shard_of = Shard(local.clone());
-        drop(Shard(local.clone()).spawn(async move {
-            while !flush(&shard_of.0, shard) {
-                shard_of.sleep(Duration::from_millis(1)).await;
+    if waiting[shard].len() >= PUBLISH_WAITING_MAX {
+        local.counters.add(Count::PublishLost, 1);
+        return;
+    }
+    let first = waiting[shard].is_empty();
+    waiting[shard].push_back(letter);
+    drop(waiting);
+    if !flush(local, shard) && first {
+        let here = Shard(local.clone());
+        // Where no more tasks are taken the next publish flushes.
+        drop(here.clone().spawn(async move {
+            while !flush(&here.0, shard) {
+                here.sleep(Duration::from_millis(1)).await;
             }
         }));
-    } else if waiting[shard].len() < PUBLISH_WAITING_MAX {
-        waiting[shard].push_back(letter);
-    } else {
-        local.counters.add(Count::PublishLost, 1);
     }
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::task::Waker;
 
+use serde::{Serialize, Serializer};
 use slab::Slab;
 
 use super::link::Link;
@@ -17,6 +18,7 @@ use crate::base::piece::Frame;
 use crate::error::{Error, Result};
 use crate::limits::{
     PRESENCE_NAMES_MAX, REPLAY_BYTES_MAX, ROOM_NAME_BYTES_MAX, ROOMS_OF_SOCKET_MAX,
+    WS_OUTBOX_MESSAGES_MAX,
 };
 use crate::shard::{Local, Shard};
 use crate::ws::deflate::WINDOW_BITS_MAX;
@@ -43,6 +45,8 @@ pub(crate) struct Rooms {
     /// Exact names, or prefixes before a `*`, and how many messages of each such room are kept.
     replays: RefCell<Vec<(String, usize)>>,
     replay_bytes: Cell<usize>,
+    /// Counts what is kept: the oldest of all rooms is forgotten first.
+    kept: Cell<u64>,
     generation: Cell<u32>,
     /// Sockets of each client address, where that is bounded.
     clients: RefCell<HashMap<IpAddr, usize>>,
@@ -79,8 +83,8 @@ pub(crate) struct Feed {
 struct Room {
     /// Slots of members.
     members: Vec<u32>,
-    /// The last messages, oldest first, and how many are kept.
-    last: VecDeque<Arc<Publication>>,
+    /// The last messages with their numbers, oldest first, and how many are kept.
+    last: VecDeque<(u64, Arc<Publication>)>,
     keep: usize,
 }
 
@@ -161,8 +165,17 @@ impl Rooms {
         member.rooms.reserve_exact(1); // most are in one room, or in few
         member.rooms.push((known, room.members.len() as u32));
         room.members.push(id.slot);
-        let seen = last.and_then(|last| room.last.iter().position(|it| it.id() == last));
-        for publication in room.last.iter().skip(seen.map_or(0, |at| at + 1)) {
+        let seen = last.and_then(|last| room.last.iter().position(|it| it.1.id() == last));
+        let missed = room.last.iter().skip(seen.map_or(0, |at| at + 1));
+        // No more than the outbox takes: who comes late is not closed for being behind.
+        let (messages_max, mut left_bytes) = member.sink.bounds();
+        let newest = missed.rev().take(messages_max).take_while(|(_, it)| {
+            let fits = it.plain.len() <= left_bytes;
+            left_bytes = left_bytes.saturating_sub(it.plain.len());
+            fits
+        });
+        let newest: Vec<_> = newest.collect();
+        for (_, publication) in newest.into_iter().rev() {
             member.sink.offer(publication, &mut Frames::default());
         }
         Ok(())
@@ -204,17 +217,49 @@ impl Rooms {
             member.sink.offer(publication, &mut frames);
         }
         if room.keep > 0 {
-            let bytes = publication.bytes() + self.replay_bytes.get();
-            self.replay_bytes.set(bytes);
-            room.last.push_back(publication.clone());
-            while room.last.len() > room.keep || self.replay_bytes.get() > REPLAY_BYTES_MAX {
-                let Some(old) = room.last.pop_front() else { break };
-                self.replay_bytes.set(self.replay_bytes.get() - old.bytes());
+            let number = self.kept.get();
+            self.kept.set(number + 1);
+            room.last.push_back((number, publication.clone()));
+            self.replay_bytes.set(self.replay_bytes.get() + publication.bytes());
+            while room.last.len() > room.keep {
+                self.forget_oldest(room);
             }
-            if room.members.is_empty() && room.last.is_empty() {
-                rooms.remove(name);
+            if self.replay_bytes.get() > REPLAY_BYTES_MAX {
+                self.forget(&mut rooms);
             }
         }
+    }
+
+    fn forget_oldest(&self, room: &mut Room) {
+        if let Some((_, old)) = room.last.pop_front() {
+            self.replay_bytes.set(self.replay_bytes.get() - old.bytes());
+        }
+    }
+
+    /// Forgets the oldest messages of all rooms, an eighth of the budget at once: the search is
+    /// paid for by many publishes.
+    #[cold]
+    fn forget(&self, rooms: &mut HashMap<Rc<str>, Room>) {
+        let mut numbers: Vec<(u64, usize)> = rooms
+            .values()
+            .flat_map(|room| room.last.iter().map(|(number, it)| (*number, it.bytes())))
+            .collect();
+        numbers.sort_unstable();
+        let mut left_bytes = self.replay_bytes.get();
+        let mut before = 0;
+        for (number, bytes) in numbers {
+            if left_bytes <= REPLAY_BYTES_MAX / 8 * 7 {
+                break;
+            }
+            left_bytes -= bytes;
+            before = number + 1;
+        }
+        rooms.retain(|_, room| {
+            while room.last.front().is_some_and(|(number, _)| *number < before) {
+                self.forget_oldest(room);
+            }
+            !room.members.is_empty() || !room.last.is_empty()
+        });
     }
 
     /// Gives a message to one member.
@@ -319,6 +364,14 @@ struct Frames([Option<Rc<Frame>>; VARIANTS]);
 const VARIANTS: usize = 2 + WINDOW_BITS_MAX as usize - 9;
 
 impl Sink {
+    /// Messages and bytes that may wait.
+    fn bounds(&self) -> (usize, usize) {
+        match self {
+            Sink::Socket(link) => (link.options.outbox_messages_max, link.options.outbox_bytes_max),
+            Sink::Feed(_) => (WS_OUTBOX_MESSAGES_MAX, usize::MAX),
+        }
+    }
+
     fn offer(&self, publication: &Arc<Publication>, frames: &mut Frames) {
         match self {
             Sink::Socket(link) => {
@@ -347,7 +400,7 @@ impl Sink {
 impl Feed {
     fn push(&self, publication: Arc<Publication>) {
         let mut queue = self.queue.borrow_mut();
-        if queue.len() >= crate::limits::WS_OUTBOX_MESSAGES_MAX {
+        if queue.len() >= WS_OUTBOX_MESSAGES_MAX {
             self.overflowed.set(true);
             queue.pop_front();
         }
@@ -362,6 +415,13 @@ impl Feed {
 impl fmt::Display for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.shard, self.slot, self.generation)
+    }
+}
+
+/// As text.
+impl Serialize for SocketId {
+    fn serialize<T: Serializer>(&self, to: T) -> std::result::Result<T::Ok, T::Error> {
+        to.collect_str(self)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::base::wire::{Close, Wire};
 use crate::error::Result;
 use crate::limits::WS_CLOSE_MS_MAX;
 use crate::shard::Local;
-use crate::shard::time::Alarm;
+use crate::shard::time::Armed;
 use crate::ws::handshake::Deflate;
 
 /// A socket that is about to run.
@@ -62,10 +62,10 @@ impl<S: 'static, F: WsHandler<S>> Socket<S, F> {
 /// Reads on until the client has closed too, or has had its time for it.
 async fn hear_close(local: &Local, ws: &mut Ws) {
     let until_ms = local.clock.now_ms() + WS_CLOSE_MS_MAX;
-    let alarm = Armed { local, alarm: Alarm::default() };
+    let alarm = Armed::new(local);
     let mut closed = pin!(ws.hear_close());
     poll_fn(|cx| match closed.as_mut().poll(cx) {
-        Poll::Pending => alarm.alarm.poll(local, until_ms, cx),
+        Poll::Pending => alarm.poll(until_ms, cx),
         ready => ready,
     })
     .await;
@@ -113,8 +113,7 @@ enum Ended {
 
 /// Polls a handler, and does what is due: pings, the end of an idle socket, the drain's goodbye.
 async fn watch<F: Future<Output = Result<()>>>(link: &Link, mut handler: Pin<&mut F>) -> Ended {
-    let clock = Armed { local: &link.local, alarm: Alarm::default() };
-    let mut pinged_ms = None;
+    let clock = Armed::new(&link.local);
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
         match polled {
@@ -126,7 +125,7 @@ async fn watch<F: Future<Output = Result<()>>>(link: &Link, mut handler: Pin<&mu
         if link.local.draining_ms.get().is_some() {
             link.send_close(link.options.drain_code, "the server stops");
         }
-        match clock.poll(link, &mut pinged_ms, cx) {
+        match is_gone(link, &clock, cx) {
             true => Poll::Ready(Ended::Gone),
             false => Poll::Pending,
         }
@@ -134,56 +133,39 @@ async fn watch<F: Future<Output = Result<()>>>(link: &Link, mut handler: Pin<&mu
     .await
 }
 
-/// A timer that is cancelled when it is dropped.
-struct Armed<'a> {
-    local: &'a Local,
-    alarm: Alarm,
-}
-
-impl Drop for Armed<'_> {
-    fn drop(&mut self) {
-        self.alarm.cancel(self.local);
-    }
-}
-
-impl Armed<'_> {
-    /// True if the client is gone.
-    fn poll(&self, link: &Link, pinged_ms: &mut Option<u64>, cx: &Context<'_>) -> bool {
-        let options = &link.options;
-        loop {
-            let now_ms = self.local.clock.now_ms();
-            if link.wire.unread() > 0 {
-                link.heard_ms.set(now_ms); // the handler is busy, the client is there
-            }
-            let heard_ms = link.heard_ms.get();
-            if pinged_ms.is_some_and(|it| heard_ms > it) {
-                *pinged_ms = None;
-            }
-            let ping_ms = match (options.ping_ms, *pinged_ms) {
-                (0, _) => u64::MAX,
-                (every_ms, Some(since_ms)) => since_ms.saturating_add(every_ms),
-                (every_ms, None) => heard_ms.saturating_add(every_ms),
-            };
-            let idle_ms = match options.idle_ms_max {
-                0 => u64::MAX,
-                longest_ms => link.message_ms.get().saturating_add(longest_ms),
-            };
-            let idle_ms = if link.is_open() { idle_ms } else { u64::MAX };
-            let next_ms = ping_ms.min(idle_ms);
-            if next_ms == u64::MAX || self.alarm.poll(self.local, next_ms, cx).is_pending() {
-                return false;
-            }
-            if idle_ms <= now_ms {
-                link.send_close(1001, "idle for too long");
-            } else if pinged_ms.is_some() {
-                self.local.counters.add(Count::WsGone, 1);
-                return true;
-            } else {
-                *pinged_ms = Some(now_ms);
-                link.control(Control::Ping, b"");
-            }
+/// Asks a silent client for a sign of life, and closes an idle one. True if it is gone.
+fn is_gone(link: &Link, clock: &Armed<'_>, cx: &Context<'_>) -> bool {
+    let options = &link.options;
+    loop {
+        let now_ms = link.local.clock.now_ms();
+        if link.wire.unread() > 0 {
+            link.hear(); // the handler is busy, the client is there
+        }
+        let since_ms = link.asked_ms.get().unwrap_or(link.heard_ms.get());
+        let ping_ms = due_ms(since_ms, options.ping_ms);
+        let idle_ms = match link.is_open() {
+            true => due_ms(link.message_ms.get(), options.idle_ms_max),
+            false => u64::MAX,
+        };
+        let next_ms = ping_ms.min(idle_ms);
+        if next_ms == u64::MAX || clock.poll(next_ms, cx).is_pending() {
+            return false;
+        }
+        if idle_ms <= now_ms {
+            link.send_close(1001, "idle for too long");
+        } else if link.asked_ms.get().is_some() {
+            link.local.counters.add(Count::WsGone, 1);
+            return true;
+        } else {
+            link.asked_ms.set(Some(now_ms));
+            link.control(Control::Ping, b"");
         }
     }
+}
+
+/// So long after a moment; 0 is never.
+fn due_ms(since_ms: u64, after_ms: u64) -> u64 {
+    if after_ms == 0 { u64::MAX } else { since_ms.saturating_add(after_ms) }
 }
 
 /// A socket among those of its shard.

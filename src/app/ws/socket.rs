@@ -413,7 +413,7 @@ impl WsReader {
                             return Ok(None);
                         }
                     }
-                    link.heard_ms.set(link.local.clock.now_ms());
+                    link.hear();
                 }
                 Err(Violation { code, reason }) => {
                     link.local.counters.add(Count::WsViolations, 1);
