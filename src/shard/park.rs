@@ -11,10 +11,12 @@ use std::time::Duration;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer as GlommioTimer;
 
+use crate::limits::TICK_MS;
+
 /// How a driver hands its thread to glommio: it reads an eventfd on glommio's ring.
 ///
-/// glommio parks even with runnable tasks in rare cases, so it is never left without a completion
-/// or a timer to come: `turn_glommio` writes the eventfd first, `wait` sets a timer.
+/// glommio parks even with runnable tasks in rare cases, the driver among them when its completion
+/// has been taken already. So it never has the thread without a timer to come.
 pub(super) struct Park {
     file: Rc<BufferedFile>,
     read: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -33,9 +35,8 @@ impl Park {
     /// Lets glommio run its timers, its completions and its tasks once.
     pub(super) async fn turn_glommio(&mut self) {
         crate::ring::signal(self.eventfd());
-        let read = self.reading();
-        read.await;
-        self.read = None;
+        // Without the timer a shard slept for good, once, until a signal came.
+        self.wait(Duration::from_millis(TICK_MS)).await;
     }
 
     /// Until the eventfd is written, at most `longest`.
