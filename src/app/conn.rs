@@ -14,6 +14,7 @@ use super::reply::{is_bodiless, run_on_head, write_head};
 use super::site::Site;
 use super::upgrade::Running;
 use crate::base::counters::Count;
+use crate::base::piece::Piece;
 use crate::base::wire::{Close, Input, Wire};
 use crate::error::Error;
 use crate::http::encode::{self, Length, Persist};
@@ -351,7 +352,7 @@ impl Conn {
                 return;
             }
             if body.len() > BODY_COPY_BYTES_MAX {
-                self.wire.write_owned(std::mem::take(body));
+                self.wire.write_owned(Piece::Own(std::mem::take(body)));
             } else {
                 self.wire.write(|out| out.extend_from_slice(body));
             }

@@ -8,6 +8,9 @@ use std::{rc::Rc, sync::Arc};
 pub(crate) enum Piece {
     /// Goes back to the spares.
     Own(Vec<u8>),
+    /// A buffer from that byte on.
+    #[cfg(feature = "ws")]
+    Rest(Vec<u8>, usize),
     #[cfg(feature = "ws")]
     Shared(Rc<Frame>),
 }
@@ -28,6 +31,8 @@ impl Deref for Piece {
     fn deref(&self) -> &[u8] {
         match self {
             Piece::Own(bytes) => bytes,
+            #[cfg(feature = "ws")]
+            Piece::Rest(bytes, from) => &bytes[*from..],
             #[cfg(feature = "ws")]
             Piece::Shared(frame) => &frame.bytes,
         }

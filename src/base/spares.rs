@@ -40,6 +40,8 @@ impl Spares {
         match piece {
             Piece::Own(buffer) => self.give(buffer),
             #[cfg(feature = "ws")]
+            Piece::Rest(buffer, _) => self.give(buffer),
+            #[cfg(feature = "ws")]
             Piece::Shared(_) => {}
         }
     }

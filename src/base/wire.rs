@@ -25,7 +25,7 @@ pub(crate) struct Wire {
     peer: OnceCell<Box<SocketAddr>>,
     inbox: Cell<Vec<u8>>,
     /// Whole buffers that leave before the outbox; what they hold is counted in `queued_bytes`.
-    queue: RefCell<VecDeque<Vec<u8>>>,
+    queue: RefCell<VecDeque<Piece>>,
     queued_bytes: Cell<usize>,
     outbox: Cell<Vec<u8>>,
     /// Whole messages that leave behind the outbox. None before there was one.
@@ -188,11 +188,11 @@ impl Wire {
     }
 
     /// Lets a buffer of its own leave behind what is written so far, uncopied.
-    pub(crate) fn write_owned(&self, bytes: Vec<u8>) {
+    pub(crate) fn write_owned(&self, bytes: Piece) {
         if bytes.is_empty() || self.dead.get() {
             return;
         }
-        let before = self.outbox.take();
+        let before = Piece::Own(self.outbox.take());
         let mut queue = self.queue.borrow_mut();
         self.queued_bytes.set(self.queued_bytes.get() + before.len() + bytes.len());
         queue.extend([before, bytes].into_iter().filter(|it| !it.is_empty()));
@@ -356,7 +356,7 @@ impl Wire {
         }
         self.queued_bytes.set(self.queued_bytes.get() - out.len());
         self.sending.set(self.sending.get() + out.len());
-        Some(Piece::Own(out))
+        Some(out)
     }
 
     /// A buffer of `take_outbox` that is sent.

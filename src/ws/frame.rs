@@ -77,6 +77,15 @@ pub(crate) fn head(out: &mut Vec<u8>, opcode: OpCode, last: bool, compressed: bo
     header.format(bytes as u64, out).expect("a Vec takes what it is given");
 }
 
+/// The header of a whole, plain frame; its length.
+pub(crate) fn head_of(into: &mut [u8; HEAD_BYTES_MAX], opcode: OpCode, bytes: usize) -> usize {
+    let (rsv1, rsv2, rsv3, mask) = (false, false, false, None);
+    let header = FrameHeader { is_final: true, rsv1, rsv2, rsv3, opcode, mask };
+    let mut rest = &mut into[..];
+    header.format(bytes as u64, &mut rest).expect("the longest header fits");
+    HEAD_BYTES_MAX - rest.len()
+}
+
 /// A whole frame.
 #[inline]
 pub(crate) fn whole(out: &mut Vec<u8>, opcode: OpCode, compressed: bool, payload: &[u8]) {

@@ -12,7 +12,7 @@ use super::options::{WhenFull, WsOptions};
 use super::rooms::SocketId;
 use crate::base::backlog::{Full, Lost};
 use crate::base::counters::Count;
-use crate::base::piece::Frame;
+use crate::base::piece::{Frame, Piece};
 use crate::base::wire::Wire;
 use crate::error::{Error, Result};
 use crate::limits::{DEFLATE_SLICE_BYTES, OUTBOX_BYTES_MAX};
@@ -93,7 +93,7 @@ impl Link {
     }
 
     /// Sends a message once there is room for it.
-    pub(crate) async fn send(&self, message: &Message) -> Result<()> {
+    pub(crate) async fn send(&self, message: Message) -> Result<()> {
         self.check_open()?;
         let squeeze = self.deflate.is_some()
             && message.bytes().len() >= self.options.deflate_bytes_min
@@ -104,13 +104,18 @@ impl Link {
                 self.check_open()?;
             }
             if !self.must_queue() {
-                let opcode = message.kind.opcode();
-                self.wire.write(|out| frame::whole(out, opcode, false, message.bytes()));
+                match message.into_frame() {
+                    Ok((bytes, from)) => self.wire.write_owned(Piece::Rest(bytes, from)),
+                    Err(message) => {
+                        let opcode = message.kind.opcode();
+                        self.wire.write(|out| frame::whole(out, opcode, false, message.bytes()));
+                    }
+                }
                 return Ok(());
             }
         }
         // Boxed: a socket that waits for messages does not hold room for this.
-        Box::pin(self.send_whole(message, squeeze)).await
+        Box::pin(self.send_whole(&message, squeeze)).await
     }
 
     /// The way of a message that is compressed, or that others wait before.

@@ -9,7 +9,8 @@ use serde::de::Deserialize;
 
 use crate::base::spares::Spares;
 use crate::error::Result;
-use crate::ws::Kind;
+use crate::limits::BACKLOG_SHARED_BYTES_MIN;
+use crate::ws::{Kind, frame};
 
 /// Text or bytes, received or to be sent.
 ///
@@ -99,6 +100,19 @@ impl Message {
 
     pub(crate) fn new(kind: Kind, bytes: Vec<u8>) -> Message {
         Message { kind, bytes, start: 0, key: 0, spares: None }
+    }
+
+    /// The buffer and where a frame of a server begins in it, if that finds room where the header of
+    /// the client's was.
+    pub(crate) fn into_frame(mut self) -> std::result::Result<(Vec<u8>, usize), Message> {
+        let mut head = [0; frame::HEAD_BYTES_MAX];
+        let len = frame::head_of(&mut head, self.kind.opcode(), self.bytes().len());
+        if self.start < len || self.bytes().len() < BACKLOG_SHARED_BYTES_MIN {
+            return Err(self);
+        }
+        let from = self.start - len;
+        self.bytes[from..self.start].copy_from_slice(&head[..len]);
+        Ok((std::mem::take(&mut self.bytes), from))
     }
 
     pub(crate) fn received(

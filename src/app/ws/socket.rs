@@ -437,7 +437,7 @@ impl WsWriter {
     /// # }
     /// ```
     pub async fn send(&self, message: impl Into<Message>) -> Result<()> {
-        self.link.send(&message.into()).await
+        self.link.send(message.into()).await
     }
 
     /// Says goodbye: see [`Ws::close`].
