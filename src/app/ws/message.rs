@@ -102,8 +102,8 @@ impl Message {
         Message { kind, bytes, start: 0, key: 0, spares: None }
     }
 
-    /// The buffer and where a frame of a server begins in it, if that finds room where the header of
-    /// the client's was.
+    /// The buffer, and where a server's frame begins in it: its header takes the place of the
+    /// client's. Given back if there is no room for it, or the message is small.
     pub(crate) fn into_frame(mut self) -> std::result::Result<(Vec<u8>, usize), Message> {
         let mut head = [0; frame::HEAD_BYTES_MAX];
         let len = frame::head_of(&mut head, self.kind.opcode(), self.bytes().len());
