@@ -62,6 +62,7 @@ pub use app::problem::{Problem, problem_json};
 pub use app::reply::{BodyFilter, Reply, Stream};
 pub use app::routes::Slashes;
 pub use app::rows::Rows;
+pub use app::source::Source;
 pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
 #[cfg(feature = "ws")]

@@ -233,9 +233,10 @@ pub(crate) const BACKLOG_SEND_BYTES_MAX: usize = BUFFER_BYTES_KEEP_MAX;
 pub(crate) const BACKLOG_SHARED_BYTES_MIN: usize = 8 * 1024;
 
 /// One provided buffer of a shard's receive ring.
-pub(crate) const RECV_BUFFER_BYTES: usize = 8 * 1024;
-/// Provided buffers of a shard: 2 MiB in all. A power of two.
-pub(crate) const RECV_BUFFERS: u16 = 256;
+pub(crate) const RECV_BUFFER_BYTES: usize = 32 * 1024;
+/// Provided buffers of a shard: 4 MiB in all. A power of two. Fewer are too few for a turn of 512
+/// connections; smaller ones cost a message of 16 KiB a second completion.
+pub(crate) const RECV_BUFFERS: u16 = 128;
 /// Submission entries of a shard's ring.
 pub(crate) const SUBMISSIONS_MAX: u32 = 1_024;
 /// Completion entries: one turn may see many times what one submits.

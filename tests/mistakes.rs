@@ -16,5 +16,7 @@ fn mistakes_are_explained() {
         println!("another compiler than {COMPILER}: its words are not compared");
         return;
     }
-    trybuild::TestCases::new().compile_fail("tests/mistakes/*.rs");
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/mistakes/*.rs");
+    cases.compile_fail("tests/mistakes/ws/*.rs");
 }

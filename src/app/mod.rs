@@ -33,6 +33,7 @@ pub(crate) mod rows;
 #[cfg(feature = "secure-cookies")]
 pub(crate) mod secure_cookies;
 pub(crate) mod site;
+pub(crate) mod source;
 pub(crate) mod take;
 pub(crate) mod trailer;
 pub(crate) mod upgrade;
