@@ -37,6 +37,8 @@ mod app;
 #[allow(unsafe_code)]
 mod base;
 mod error;
+#[cfg(feature = "files")]
+mod files;
 mod http;
 mod limits;
 pub mod middleware;
@@ -54,6 +56,8 @@ pub use app::body::Chunk;
 pub use app::builder::App;
 pub use app::ctx::Ctx;
 pub use app::events::{Event, Events};
+#[cfg(feature = "files")]
+pub use app::files::options::Files;
 pub use app::handler::{Handler, Middleware};
 pub use app::next::Next;
 pub use app::on_head::ReplyHead;
@@ -79,6 +83,8 @@ pub use base::counters::Stats;
 pub use base::own::Own;
 pub use cookie;
 pub use error::{Error, Result};
+#[cfg(feature = "files")]
+pub use files::temp::TempFile;
 pub use limits::Limits;
 pub use server::{Running, Server};
 pub use shard::Shard;

@@ -165,6 +165,34 @@ pub(crate) const SPARES_MAX: usize = 128;
 /// Buffers of `STREAM_BYTES_MAX` that a shard keeps.
 pub(crate) const LARGE_SPARES_MAX: usize = 8;
 
+/// Ranges of one request; who asks for more gets everything.
+#[cfg(feature = "files")]
+pub(crate) const RANGES_MAX: usize = 32;
+/// Ranges with a smaller gap become one: what stands between two parts of an answer is longer.
+#[cfg(feature = "files")]
+pub(crate) const RANGE_GAP_BYTES_MAX: u64 = 80;
+/// Files that a shard holds open for those who ask again.
+#[cfg(feature = "files")]
+pub(crate) const FILES_OPEN_MAX: usize = 512;
+/// How long what is known of a file is taken for granted.
+#[cfg(feature = "files")]
+pub(crate) const FILES_FRESH_MS: u64 = 1_000;
+/// A file up to this size is mapped while it is open, and leaves in one send with its head.
+#[cfg(feature = "files")]
+pub(crate) const FILE_MAPPED_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a larger file that are read into the answer rather than moved by the kernel.
+#[cfg(feature = "files")]
+pub(crate) const FILE_COPY_BYTES_MAX: u64 = 32 * 1024;
+/// What the kernel moves before the others on the shard have their turn.
+#[cfg(feature = "files")]
+pub(crate) const FILE_WINDOW_BYTES: u64 = 1024 * 1024;
+/// One page of so many bytes is looked for in memory before they are moved.
+#[cfg(feature = "files")]
+pub(crate) const FILE_PROBE_BYTES: u64 = 128 * 1024;
+/// Entries of a directory that its page shows.
+#[cfg(feature = "files")]
+pub(crate) const LISTING_ENTRIES_MAX: usize = 10_000;
+
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;
 /// What an entity tag is computed over at once.

@@ -31,7 +31,7 @@ const UNSAFE_ROOMS: [&str; 7] = [
     "src/shard/park.rs",
     "src/shard/pump.rs",
     "src/shard/affinity.rs",
-    "src/files/map.rs",
+    "src/base/map.rs",
 ];
 
 const SAFETY_LINES: usize = 4;

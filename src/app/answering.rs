@@ -50,7 +50,8 @@ impl<S> Ctx<S> {
     }
 
     /// Takes the body of a finished answer, for middleware that changes it: see
-    /// [`replace_body`](Ctx::replace_body). None if there is no answer yet, or it was streamed.
+    /// [`replace_body`](Ctx::replace_body). None if there is no answer yet, it was streamed, or it
+    /// is a file.
     ///
     /// ```
     /// # use soloist::prelude::*;
@@ -64,7 +65,8 @@ impl<S> Ctx<S> {
     /// }
     /// ```
     pub fn reply_body(&self) -> Option<Vec<u8>> {
-        (self.core.phase.get() == Phase::Answered).then(|| self.core.body.take())
+        let whole = self.core.phase.get() == Phase::Answered && !self.core.has_file();
+        whole.then(|| self.core.body.take())
     }
 
     /// Puts another body in place of a finished answer's; nothing if there is none.
@@ -87,6 +89,7 @@ impl<S> Ctx<S> {
     /// ```
     pub fn replace_body(&self, body: Vec<u8>) {
         if self.core.phase.get() == Phase::Answered {
+            self.core.drop_file();
             self.core.body.set(body);
         }
     }
@@ -307,6 +310,7 @@ impl<S> Ctx<S> {
 
     #[inline]
     pub(super) fn answered(&self, mime: &'static str) -> Reply {
+        self.core.drop_file();
         if !self.core.has_field("content-type") {
             self.core.mime.set(mime);
         }

@@ -238,7 +238,7 @@ impl<S: 'static> App<S> {
         self
     }
 
-    #[cfg(feature = "ws")]
+    #[cfg(any(feature = "files", feature = "ws"))]
     pub(super) fn push_route(&mut self, entry: Entry<S>) {
         self.routes.entries.push(entry);
     }

@@ -17,9 +17,12 @@ use crate::base::counters::Count;
 use crate::base::piece::Piece;
 use crate::base::wire::{Close, Input, Wire};
 use crate::error::Error;
+#[cfg(feature = "files")]
+use crate::files::send;
 use crate::http::encode::{self, Length, Persist};
 use crate::http::head::{self, Body, Method, Parsed, Refusal};
 use crate::limits::{BODY_COPY_BYTES_MAX, DRAIN_IDLE_MS_MAX, OUTBOX_BYTES_MAX};
+use crate::shard::tasks::yield_now;
 use crate::shard::time::Alarm;
 
 /// Serves one connection until it ends.
@@ -285,6 +288,10 @@ impl Conn {
                     return Served::Upgrade;
                 }
                 self.answer(core);
+                #[cfg(feature = "files")]
+                if !self.answer_file(core).await {
+                    return Served::Close(Close::Abort);
+                }
             }
         }
         if !core.reading.is_ended() && !core.close.get() && !core.drain_body().await {
@@ -346,6 +353,12 @@ impl Conn {
         if draining || (!core.reading.is_ended() && !core.is_drainable()) {
             core.close.set(true);
         }
+        #[cfg(feature = "files")]
+        if let Some(file) = core.file.take() {
+            write_head(core, Length::Known(file.len()));
+            core.file.set(Some(file));
+            return;
+        }
         core.with_body(|body| {
             write_head(core, Length::Known(body.len() as u64));
             if core.head.method == Method::Head || is_bodiless(core.status.get()) {
@@ -357,6 +370,21 @@ impl Conn {
                 self.wire.write(|out| out.extend_from_slice(body));
             }
         });
+    }
+
+    /// Sends the file that is the body, if one is. False if it was cut off.
+    #[cfg(feature = "files")]
+    async fn answer_file(&self, core: &Core) -> bool {
+        let Some(file) = core.file.take() else { return true };
+        let (local, wire) = (&self.site.local, &*self.wire);
+        if core.head.method == Method::Head || is_bodiless(core.status.get()) {
+            return true;
+        }
+        if send::send_small(local, wire, &file) {
+            return true;
+        }
+        // In the arena: an idle connection holds no room for it.
+        core.arena.place(|| send::send(local, wire, &file)).await.is_ok()
     }
 
     /// Writes the 101. False if there is nothing to switch to.
@@ -415,20 +443,6 @@ enum Ran {
     Dead,
     Panicked,
     Late,
-}
-
-/// Lets the other connections have their turn.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 const TRUNCATED: Refusal = Refusal { status: 400, reason: "the head ended early" };

@@ -13,6 +13,8 @@ use super::upgrade::Upgrade;
 use crate::base::arena::Arena;
 use crate::base::wire::Wire;
 use crate::error::Error;
+#[cfg(feature = "files")]
+use crate::files::body::FileBody;
 use crate::http::date::{DATE_BYTES, DateCache};
 use crate::http::head::Head;
 use crate::http::net::Net;
@@ -51,6 +53,9 @@ pub(crate) struct Core {
     /// A bit for each name among `fields`, or once among them: see [`name_bit`].
     pub(crate) names: Cell<u64>,
     pub(crate) body: Cell<Vec<u8>>,
+    /// A file in place of `body`.
+    #[cfg(feature = "files")]
+    pub(crate) file: Cell<Option<FileBody>>,
     pub(crate) phase: Cell<Phase>,
     /// The connection ends with this answer.
     pub(crate) close: Cell<bool>,
@@ -128,6 +133,8 @@ impl Core {
             fields: Cell::default(),
             names: Cell::new(0),
             body: Cell::default(),
+            #[cfg(feature = "files")]
+            file: Cell::new(None),
             phase: Cell::new(Phase::Open),
             close: Cell::new(false),
             bad_field: Cell::new(false),
@@ -182,11 +189,35 @@ impl Core {
         self.mime.set("");
         self.with_fields(Vec::clear);
         self.names.set(0);
-        self.with_body(Vec::clear);
+        self.drop_body();
         self.bad_field.set(false);
         if self.phase.get() == Phase::Answered {
             self.phase.set(Phase::Open);
         }
+    }
+
+    /// Takes back the body that was answered.
+    pub(crate) fn drop_body(&self) {
+        self.drop_file();
+        self.with_body(Vec::clear);
+    }
+
+    pub(crate) fn has_file(&self) -> bool {
+        #[cfg(feature = "files")]
+        {
+            let file = self.file.take();
+            let any = file.is_some();
+            self.file.set(file);
+            any
+        }
+        #[cfg(not(feature = "files"))]
+        false
+    }
+
+    #[inline]
+    pub(crate) fn drop_file(&self) {
+        #[cfg(feature = "files")]
+        self.file.set(None);
     }
 
     /// A plain-text answer to an error.
@@ -293,6 +324,7 @@ impl Core {
         keep_small(self.fields.get_mut());
         self.names.set(0);
         keep_small(self.body.get_mut());
+        self.drop_file();
         self.phase.set(Phase::Open);
         self.close.set(false);
         self.bad_field.set(false);

@@ -12,6 +12,8 @@ pub(crate) mod ctx;
 pub(crate) mod events;
 pub(crate) mod field_lines;
 pub(crate) mod fields;
+#[cfg(feature = "files")]
+pub(crate) mod files;
 pub(crate) mod handler;
 pub(crate) mod hints;
 pub(crate) mod json;

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::marker::PhantomData;
 
-use super::conn::yield_now;
 use super::core::{Core, Phase};
 use super::on_head::ReplyHead;
 use crate::error::{Error, Result};
@@ -14,6 +13,7 @@ use crate::limits::{
     FAST_BYTES_A_MS, FAST_BYTES_MIN, FILTER_SLICE_BYTES, LARGE_WRITE_BYTES, OUTBOX_BYTES_MAX,
     STREAM_BYTES_MAX,
 };
+use crate::shard::tasks::yield_now;
 
 /// Says that the context holds an answer. It has no size, and does not leave its thread.
 ///
@@ -77,6 +77,7 @@ impl<'a> Stream<'a> {
             core.mime.set(mime);
         }
         core.phase.set(Phase::Open); // what was answered before is not sent
+        core.drop_file();
         if !(200..=599).contains(&core.status.get()) {
             return Err(Error::from(format!("{} is no status of a stream", core.status.get())));
         }

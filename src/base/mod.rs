@@ -5,6 +5,8 @@ pub(crate) mod arena;
 pub(crate) mod backlog;
 pub(crate) mod clock;
 pub(crate) mod counters;
+#[cfg(feature = "files")]
+pub(crate) mod map;
 pub(crate) mod own;
 pub(crate) mod piece;
 pub(crate) mod spares;

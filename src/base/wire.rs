@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 #[cfg(feature = "ws")]
 use crate::base::backlog::{Backlog, Full, Lost};
+#[cfg(feature = "files")]
+use crate::base::map::Map;
 #[cfg(feature = "ws")]
 use crate::base::piece::Frame;
 use crate::base::piece::Piece;
@@ -197,6 +199,39 @@ impl Wire {
         self.queued_bytes.set(self.queued_bytes.get() + before.len() + bytes.len());
         queue.extend([before, bytes].into_iter().filter(|it| !it.is_empty()));
         self.mark();
+    }
+
+    /// Lets bytes of a file leave behind what is written so far, in one send with it.
+    #[cfg(feature = "files")]
+    pub(crate) fn write_mapped(&self, map: Rc<Map>, from: u32, len: u32) {
+        if self.dead.get() {
+            return;
+        }
+        let piece = Piece::Mapped { head: self.outbox.take(), map, from, len };
+        self.queued_bytes.set(self.queued_bytes.get() + piece.len());
+        self.queue.borrow_mut().push_back(piece);
+        self.mark();
+    }
+
+    /// Lets `send` take over what is written, if nothing is before it; what it leaves waits on.
+    #[cfg(feature = "files")]
+    pub(crate) fn flush_now(&self, send: impl FnOnce(&[u8]) -> usize) {
+        if self.sending.get() > 0 || self.queued_bytes.get() > 0 || self.unsent() == 0 {
+            return;
+        }
+        let mut out = self.outbox.take();
+        let sent = send(&out).min(out.len());
+        if sent == out.len() {
+            return self.spares.give(out);
+        }
+        out.drain(..sent);
+        self.outbox.set(out);
+    }
+
+    /// The socket, for what goes around the ring while nothing is unsent; none in memory.
+    #[cfg(feature = "files")]
+    pub(crate) fn socket(&self) -> Option<i32> {
+        Some(self.fd.get()).filter(|fd| *fd >= 0)
     }
 
     /// Bytes written that the kernel has not taken over.

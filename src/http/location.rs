@@ -20,6 +20,17 @@ impl fmt::Display for Location<'_> {
     }
 }
 
+/// A name as one segment of a path.
+#[cfg(feature = "files")]
+pub(crate) struct PathSegment<'a>(pub(crate) &'a str);
+
+#[cfg(feature = "files")]
+impl fmt::Display for PathSegment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    }
+}
+
 /// Writes `text`, bytes that may not stand for themselves as `%XX`.
 pub(super) fn escape(
     f: &mut fmt::Formatter<'_>,

@@ -2,6 +2,8 @@
 
 pub(crate) mod accept;
 pub(crate) mod chunked;
+#[cfg(feature = "files")]
+pub(crate) mod conditional;
 pub(crate) mod cookie;
 pub(crate) mod date;
 pub(crate) mod disposition;
@@ -12,5 +14,8 @@ pub(crate) mod head;
 pub(crate) mod location;
 pub(crate) mod net;
 pub(crate) mod percent;
+#[cfg(feature = "files")]
+pub(crate) mod range;
 pub(crate) mod sse;
+pub(crate) mod tags;
 pub(crate) mod trailer;

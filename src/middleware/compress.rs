@@ -4,7 +4,6 @@ use std::io;
 use std::rc::Rc;
 
 use super::coding::{Coding, Encoder};
-use crate::app::conn::yield_now;
 use crate::app::core::{Core, Phase};
 use crate::app::ctx::Ctx;
 use crate::app::handler::Middleware;
@@ -14,6 +13,7 @@ use crate::app::reply::{BodyFilter, is_bodiless};
 use crate::error::{Error, Result};
 use crate::http::accept;
 use crate::limits::{CODING_SLICE_BYTES, COMPRESS_BYTES_MIN};
+use crate::shard::tasks::yield_now;
 
 /// How answers are compressed.
 ///

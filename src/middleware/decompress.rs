@@ -1,7 +1,6 @@
 //! Compressed request bodies (RFC 9110 section 8.4).
 
 use super::decoder::{Decoder, NAMES};
-use crate::app::conn::yield_now;
 use crate::app::core::Core;
 use crate::app::ctx::Ctx;
 use crate::app::handler::Middleware;
@@ -9,6 +8,7 @@ use crate::app::next::Next;
 use crate::error::{Error, Result};
 use crate::http::head::Body;
 use crate::limits::CODING_SLICE_BYTES;
+use crate::shard::tasks::yield_now;
 
 /// Decodes request bodies with a `Content-Encoding` of gzip, br, zstd or deflate: `body()`,
 /// `body_json` and `next_chunk` then give the plain bytes. `Content-Encoding` and

@@ -22,6 +22,9 @@ pub(crate) enum Event {
     Readable { last: bool },
     /// The watched descriptor is readable, or cannot be polled.
     Watched { ok: bool },
+    /// An operation on a file, in this slot of the ring's own, has ended.
+    #[cfg(feature = "files")]
+    Operated { slot: u32, result: Result<usize, i32> },
     /// A timer fired or was removed.
     Timer(Timer),
     /// A cancel or a close has ended: nothing to do.
@@ -61,5 +64,7 @@ pub(super) enum Kind {
     Tick,
     Deadline,
     Watch,
+    #[cfg(feature = "files")]
+    Operation,
     Done,
 }

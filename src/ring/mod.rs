@@ -2,6 +2,8 @@
 
 mod buffers;
 mod event;
+#[cfg(feature = "files")]
+pub(crate) mod file;
 pub(crate) mod probe;
 pub(crate) mod socket;
 mod uring;

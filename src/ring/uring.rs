@@ -15,6 +15,8 @@ use slab::Slab;
 
 use super::buffers::{BufferId, Buffers, GROUP};
 use super::event::{Event, Kind, Timer, Token};
+#[cfg(feature = "files")]
+use super::file::Op;
 use crate::base::piece::Piece;
 use crate::limits::{COMPLETIONS_MAX, SUBMISSIONS_MAX};
 
@@ -24,6 +26,9 @@ pub(crate) struct Ring {
     ring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Buffers>,
     sends: Slab<Send>,
+    /// Whose they are, and what the kernel holds of them.
+    #[cfg(feature = "files")]
+    operations: Slab<(u32, Op)>,
     /// Sends queued since the last `enter`, and those that were issued: with their turns, for a
     /// slot may be another send's by the time it is looked at.
     fresh: Vec<Issued>,
@@ -43,6 +48,9 @@ struct Send {
     from: usize,
     since_ms: u64,
     way: Way,
+    /// Where the kernel finds bytes that lie in two places.
+    #[cfg(feature = "files")]
+    parts: Option<Box<Parts>>,
 }
 
 /// A send that may be whole without a completion.
@@ -88,6 +96,8 @@ impl Ring {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Slab::new(),
+            #[cfg(feature = "files")]
+            operations: Slab::new(),
             fresh: Vec::new(),
             issued: Vec::new(),
             turn: 0,
@@ -140,6 +150,30 @@ impl Ring {
     pub(crate) fn poll(&mut self, fd: RawFd) {
         let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(Kind::Poll.pack(NOBODY)));
+    }
+
+    /// An operation on a file for `id`, which gets it back at its end.
+    #[cfg(feature = "files")]
+    pub(crate) fn operate(&mut self, id: u32, op: Op) {
+        let slot = self.operations.insert((id, op));
+        let entry = self.operations[slot].1.entry();
+        let token = Token { slot: slot as u32, generation: 0 };
+        self.push(entry.user_data(Kind::Operation.pack(token)));
+    }
+
+    /// Ends the operation of `id`, if it still runs; its completion still comes.
+    #[cfg(feature = "files")]
+    pub(crate) fn cancel_operation(&mut self, id: u32) {
+        let found = self.operations.iter().find(|(_, (of, _))| *of == id);
+        if let Some((slot, _)) = found {
+            self.cancel(Kind::Operation.pack(Token { slot: slot as u32, generation: 0 }));
+        }
+    }
+
+    /// Takes an operation that has ended.
+    #[cfg(feature = "files")]
+    pub(crate) fn end_operation(&mut self, slot: u32) -> Option<(u32, Op)> {
+        self.operations.try_remove(slot as usize)
     }
 
     /// Readiness of the watched descriptor, once.
@@ -240,6 +274,11 @@ impl Ring {
             TICK => Event::Timer(Timer::Tick),
             DEADLINE => Event::Timer(Timer::Deadline),
             WATCH => Event::Watched { ok: result.is_ok() },
+            #[cfg(feature = "files")]
+            OPERATION => {
+                let result = result.map(|count| count as usize);
+                Event::Operated { slot: token.slot, result }
+            }
             _ => Event::Done,
         })
     }
@@ -330,15 +369,27 @@ impl Ring {
 
     #[inline]
     fn start_send(&mut self, fd: RawFd, token: Token, bytes: Piece, now_ms: u64, way: Way) -> u32 {
-        let key = self.sends.insert(Send { token, fd, bytes, from: 0, since_ms: now_ms, way });
+        let key = self.sends.insert(Send {
+            token,
+            fd,
+            bytes,
+            from: 0,
+            since_ms: now_ms,
+            way,
+            #[cfg(feature = "files")]
+            parts: None,
+        });
         self.submit_send(key);
         key as u32
     }
 
     #[inline]
     fn submit_send(&mut self, key: usize) {
-        let Some(send) = self.sends.get(key) else { return };
-        let rest = &send.bytes[send.from..];
+        let Some(send) = self.sends.get_mut(key) else { return };
+        #[cfg(feature = "files")]
+        let (rest, mapped) = send.bytes.spans(send.from);
+        #[cfg(not(feature = "files"))]
+        let rest = &send.bytes.bytes()[send.from..];
         let len = rest.len().min(SEND_BYTES_MAX) as u32;
         // With MSG_DONTWAIT a send that does not fit fails, and what fails has a completion; so
         // has, with MSG_WAITALL, one that fits in part.
@@ -347,12 +398,17 @@ impl Ring {
             Way::Waiting => (0, Flags::empty()),
             Way::Last => (libc::MSG_MORE | libc::MSG_WAITALL, Flags::empty()),
         };
-        let entry = opcode::Send::new(Fd(send.fd), rest.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL | more)
-            .build()
-            .flags(flags)
-            .user_data(Kind::Send.pack(Token { slot: key as u32, generation: 0 }));
-        self.push(entry);
+        let more = libc::MSG_NOSIGNAL | more;
+        let entry = match () {
+            #[cfg(feature = "files")]
+            () if mapped.is_some() => {
+                let parts = send.parts.insert(Parts::new(rest, mapped));
+                opcode::SendMsg::new(Fd(send.fd), parts.message()).flags(more as u32).build()
+            }
+            () => opcode::Send::new(Fd(send.fd), rest.as_ptr(), len).flags(more).build(),
+        };
+        let user_data = Kind::Send.pack(Token { slot: key as u32, generation: 0 });
+        self.push(entry.flags(flags).user_data(user_data));
     }
 
     fn cancel(&mut self, user_data: u64) {
@@ -400,6 +456,10 @@ impl Drop for Ring {
         // What is still running reads from `sends` and writes to `buffers`. Closing a ring ends
         // its operations, but not at once: so such memory is given up, never freed under them.
         let busy = !self.sends.is_empty();
+        #[cfg(feature = "files")]
+        if !self.operations.is_empty() {
+            std::mem::forget(std::mem::take(&mut self.operations));
+        }
         if let Some(index) = self.registered {
             let mut update = RsrcUpdate { offset: index, resv: 0, data: 0 };
             // SAFETY: as in `register_self`.
@@ -444,6 +504,34 @@ pub(crate) fn signal(eventfd: RawFd) {
     unsafe { libc::write(eventfd, (&raw const one).cast(), 8) };
 }
 
+/// A message in two parts, for sendmsg.
+#[cfg(feature = "files")]
+struct Parts {
+    parts: [libc::iovec; 2],
+    message: libc::msghdr,
+}
+
+#[cfg(feature = "files")]
+impl Parts {
+    fn new(first: &[u8], second: Option<(*const u8, usize)>) -> Box<Parts> {
+        let (pointer, len) = second.unwrap_or((std::ptr::null(), 0));
+        let part =
+            |pointer: *const u8, len| libc::iovec { iov_base: pointer as *mut _, iov_len: len };
+        Box::new(Parts {
+            parts: [part(first.as_ptr(), first.len()), part(pointer, len)],
+            // SAFETY: a msghdr of zeros is a valid one.
+            message: unsafe { std::mem::zeroed() },
+        })
+    }
+
+    /// Points to itself, so it must not move from here on.
+    fn message(&mut self) -> *const libc::msghdr {
+        self.message.msg_iov = self.parts.as_mut_ptr();
+        self.message.msg_iovlen = self.parts.len();
+        &raw const self.message
+    }
+}
+
 /// `struct io_uring_rsrc_update` of linux/io_uring.h.
 #[repr(C)]
 struct RsrcUpdate {
@@ -460,6 +548,8 @@ const POLL: u8 = Kind::Poll as u8;
 const TICK: u8 = Kind::Tick as u8;
 const DEADLINE: u8 = Kind::Deadline as u8;
 const WATCH: u8 = Kind::Watch as u8;
+#[cfg(feature = "files")]
+const OPERATION: u8 = Kind::Operation as u8;
 
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ impl<G: Guest> Driver<G> {
             if let Some(fd) = self.local.watch.take_wanted() {
                 self.ring.watch(fd);
             }
+            #[cfg(feature = "files")]
+            self.ask();
             let idle = !more && !mem::take(&mut self.hurry) && self.local.tasks.ready_len() == 0;
             let wait = idle && self.inbox.fall_asleep();
             if wait {
@@ -186,6 +188,13 @@ impl<G: Guest> Driver<G> {
                     self.busy += 1;
                     self.local.watch.fire(ok);
                 }
+                #[cfg(feature = "files")]
+                Event::Operated { slot, result } => {
+                    self.busy += 1;
+                    if let Some((id, op)) = self.ring.end_operation(slot) {
+                        self.local.operations.done(id, result, op);
+                    }
+                }
                 Event::Timer(Timer::Tick) => {
                     self.tick_ms = None;
                     self.ticked = true;
@@ -235,6 +244,17 @@ impl<G: Guest> Driver<G> {
                 self.local.counters.add(Count::Panics, 1);
                 tracing::error!(shard = self.local.id, "a task panicked");
             }
+        }
+    }
+
+    /// Hands what tasks ask for to the ring.
+    #[cfg(feature = "files")]
+    fn ask(&mut self) {
+        while let Some((id, op)) = self.local.operations.next_wanted() {
+            self.ring.operate(id, op);
+        }
+        while let Some(id) = self.local.operations.next_cancelled() {
+            self.ring.cancel_operation(id);
         }
     }
 
@@ -576,70 +596,6 @@ impl<G: Guest> Driver<G> {
         more
     }
 
-    /// What is looked at once a tick, not once a turn.
-    fn housekeep(&mut self) {
-        let now_ms = self.local.clock.now_ms();
-        while let Some((token, until_ms)) = self.lingering.front().copied() {
-            let conn = self.conns.get(token.slot as usize);
-            match conn {
-                Some(conn) if conn.generation == token.generation => {
-                    if until_ms > now_ms {
-                        break;
-                    }
-                    self.lingering.pop_front();
-                    self.close(token.slot); // no RST: the kernel may still have bytes to send
-                }
-                _ => {
-                    self.lingering.pop_front();
-                }
-            }
-        }
-        if now_ms >= self.swept_ms + SWEEP_MS {
-            self.swept_ms = now_ms;
-            self.sweep_stalled(now_ms);
-        }
-        self.arm_listeners();
-        self.follow_state();
-    }
-
-    /// Ends connections whose peer does not read.
-    fn sweep_stalled(&mut self, now_ms: u64) {
-        let Some(before_ms) = now_ms.checked_sub(self.local.limits.write_stall_ms_max) else {
-            return;
-        };
-        let mut tokens = mem::take(&mut self.scratch.tokens);
-        self.ring.stalled(before_ms, &mut tokens);
-        for token in tokens.drain(..) {
-            self.local.counters.add(Count::Stalled, 1);
-            match self.conns.get(token.slot as usize) {
-                Some(Conn { phase: Phase::Closing, send: Some(send), .. }) => {
-                    self.ring.cancel_send(*send);
-                }
-                _ => {
-                    self.broken(token.slot);
-                    self.abort(token.slot);
-                }
-            }
-        }
-        self.scratch.tokens = tokens;
-    }
-
-    fn arm_listeners(&mut self) {
-        if self.drain.is_some() {
-            return;
-        }
-        let now_ms = self.local.clock.now_ms();
-        for (at, listener) in self.listeners.iter_mut().enumerate() {
-            if let Some(socket) = &listener.socket
-                && !listener.armed
-                && listener.resume_ms <= now_ms
-            {
-                listener.armed = true;
-                self.ring.accept(socket.as_raw_fd(), Listener::token(at));
-            }
-        }
-    }
-
     fn set_tick(&mut self) {
         if self.tick_ms.is_none() {
             self.tick_ms = Some(self.local.clock.now_ms() + TICK_MS);
@@ -692,8 +648,6 @@ impl<G: Guest> Driver<G> {
     }
 }
 
-/// How often stalled sends are looked for.
-const SWEEP_MS: u64 = 1_000;
-
 #[cfg(test)]
 mod tests;
+mod upkeep;

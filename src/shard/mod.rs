@@ -10,6 +10,8 @@ pub(crate) mod executor;
 pub(crate) mod guest;
 pub(crate) mod inbox;
 pub(crate) mod mesh;
+#[cfg(feature = "files")]
+pub(crate) mod operations;
 mod park;
 pub(crate) mod placement;
 #[cfg(feature = "tokio")]
@@ -68,6 +70,9 @@ pub(crate) struct Local {
     pub(crate) commons: Commons,
     /// A descriptor that the ring watches.
     pub(crate) watch: Watch,
+    /// What tasks ask of the ring.
+    #[cfg(feature = "files")]
+    pub(crate) operations: Rc<operations::Operations>,
     /// Requests that were received and answered in this turn.
     answered: Cell<u64>,
 }
@@ -105,6 +110,8 @@ impl Local {
             kept: RefCell::default(),
             commons: Commons::default(),
             watch: Watch::default(),
+            #[cfg(feature = "files")]
+            operations: Rc::default(),
             answered: Cell::new(0),
         }
     }

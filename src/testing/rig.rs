@@ -92,6 +92,12 @@ impl Rig {
             ran = true;
             self.local.tasks.poll(key);
         }
+        #[cfg(feature = "files")]
+        while let Some((id, mut op)) = self.local.operations.next_wanted() {
+            ran = true;
+            let result = op.perform();
+            self.local.operations.done(id, result, op);
+        }
         self.local.end_turn();
         self.marked.borrow_mut().clear();
         self.local.dirty.take_into(&mut self.marked.borrow_mut());
@@ -156,7 +162,7 @@ pub(super) async fn begin(wire: &Wire, asked: &str) -> (Answer, Vec<u8>) {
 pub(super) fn collect(wire: &Wire, out: &mut Vec<u8>) {
     wire.unmark();
     while let Some(bytes) = wire.take_outbox() {
-        out.extend_from_slice(&bytes);
+        out.extend_from_slice(bytes.bytes()); // files are copied: none here is of a file
         wire.sent(bytes.len());
         wire.give_back(bytes);
     }

@@ -177,7 +177,7 @@ impl Link {
         let count = slices.len();
         for (at, slice) in slices.enumerate() {
             if at > 0 {
-                crate::app::conn::yield_now().await;
+                crate::shard::tasks::yield_now().await;
             }
             deflater.add(slice, at + 1 == count, &mut squeezed);
         }

@@ -1,0 +1,338 @@
+//! Files without a name until they are whole.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::limits::STREAM_BYTES_MAX;
+use crate::ring::file::{How, Op, link, opened};
+use crate::shard::operations::Operation;
+use crate::shard::{Local, Shard};
+
+/// A file that nobody else sees, written by the shard's ring, gone when it is dropped: by the end
+/// of its request, by an error, or by a crash. [`persist`](TempFile::persist) gives it a name once
+/// it is whole.
+///
+/// It has no name at all where the file system can do that (`O_TMPFILE`); elsewhere a hidden one,
+/// locked while it is in use, which the next start takes away.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn upload(cx: &Ctx<()>) -> Result<Reply> {
+///     let mut file = cx.shard().temp_file("target").await?;
+///     let bytes = file.take(cx).await?; // the body, however long: 512 KiB of memory
+///     file.persist("target/upload-of-a-doc-test").await?;
+///     cx.status(201).json(&bytes)
+/// }
+/// # let app = App::new(()).put("/", upload);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.put("/").body("hello").pieces(2).await.expect(201).text("5");
+/// # assert_eq!(std::fs::read("target/upload-of-a-doc-test")?, b"hello");
+/// # std::fs::remove_file("target/upload-of-a-doc-test")?;
+/// # Ok::<(), Error>(())
+/// # });
+/// ```
+pub struct TempFile {
+    local: Rc<Local>,
+    file: Rc<File>,
+    /// Its name, where it must have one.
+    named: Option<PathBuf>,
+    /// What is not handed to the ring yet, and where it belongs.
+    buffer: Vec<u8>,
+    handed: u64,
+    /// The write that is under way.
+    writing: Option<Operation>,
+}
+
+impl TempFile {
+    pub(crate) async fn new(local: &Rc<Local>, dir: &Path) -> Result<TempFile> {
+        sweep(local, dir).await;
+        let path = CString::new(dir.as_os_str().as_bytes());
+        let path = path.map_err(|_| Error::from("a directory's name has no NUL"))?;
+        let op = Op::Open { dir: None, path, how: Box::new(How::unnamed()) };
+        let (file, named) = match local.operations.start(op).await.0 {
+            Ok(result) => (opened(result), None),
+            // The file system, or the kernel, has no files without a name.
+            Err(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT) => named(local, dir).await?,
+            Err(error) => return Err(failed(&dir.display().to_string(), error)),
+        };
+        let (file, local) = (Rc::new(file), local.clone());
+        Ok(TempFile { local, file, named, buffer: Vec::new(), handed: 0, writing: None })
+    }
+
+    /// Bytes written so far.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let mut file = client.shard().temp_file("target").await?;
+    /// file.write(b"hello").await?;
+    /// assert_eq!((file.len(), file.is_empty()), (5, false));
+    /// # Ok::<(), Error>(())
+    /// # });
+    /// ```
+    pub fn len(&self) -> u64 {
+        self.handed + self.buffer.len() as u64
+    }
+
+    /// Whether nothing is written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes. They go to the disk 256 KiB at a time, while the next ones are gathered.
+    ///
+    /// # Errors
+    /// 507 when the disk is full, 500 when it fails: maybe of bytes that were written before.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let mut file = client.shard().temp_file("target").await?;
+    /// for line in 0..1_000 {
+    ///     file.write(format!("{line}\n").as_bytes()).await?;
+    /// }
+    /// # assert_eq!(file.len(), 3_890);
+    /// # Ok::<(), Error>(())
+    /// # });
+    /// ```
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.buffer.capacity() == 0 {
+                self.buffer = self.local.spares.take_large();
+            }
+            let room = STREAM_BYTES_MAX - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == STREAM_BYTES_MAX {
+                self.hand_over().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is written, and the disk has it.
+    ///
+    /// # Errors
+    /// As of [`write`](TempFile::write).
+    pub async fn sync(&mut self) -> Result<()> {
+        self.flush().await?;
+        let file = self.file.try_clone()?;
+        let synced = Shard(self.local.clone()).blocking(move || file.sync_all()).await?;
+        synced.map_err(|error| failed("the file", error.raw_os_error().unwrap_or(libc::EIO)))
+    }
+
+    /// Gives it a name once all of it is written, in place of what had that name: whoever opens the
+    /// name finds the old file or the whole new one. It must lie on the same file system.
+    ///
+    /// # Errors
+    /// As of [`write`](TempFile::write), and 500 if the name cannot be given. It is gone then.
+    pub async fn persist(self, path: impl Into<PathBuf>) -> Result<()> {
+        self.name(path.into(), true).await
+    }
+
+    /// The same, but 409 if there is something of that name.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let file = client.shard().temp_file("target").await?;
+    /// let taken = file.persist_new("src/lib.rs").await.expect_err("it is there");
+    /// assert_eq!(taken.status(), 409);
+    /// # Ok::<(), Error>(())
+    /// # });
+    /// ```
+    pub async fn persist_new(self, path: impl Into<PathBuf>) -> Result<()> {
+        self.name(path.into(), false).await
+    }
+
+    async fn name(mut self, path: PathBuf, replace: bool) -> Result<()> {
+        self.flush().await?;
+        let (file, named) = (self.file.try_clone()?, self.named.clone());
+        let what = path.display().to_string();
+        let give = move || match (named, replace) {
+            (Some(named), true) => fs::rename(named, path),
+            (Some(named), false) => fs::hard_link(named, path),
+            (None, false) => link(&file, &path),
+            (None, true) => {
+                let interim = interim(path.parent().unwrap_or(Path::new("")));
+                link(&file, &interim)?;
+                // Nobody sweeps it away: the file is locked.
+                fs::rename(&interim, path).inspect_err(|_| drop(fs::remove_file(&interim)))
+            }
+        };
+        match Shard(self.local.clone()).blocking(give).await? {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::new(409, "there is a file of that name"))
+            }
+            Err(error) => Err(failed(&what, error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+
+    /// Waits until everything is written.
+    async fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.hand_over().await?;
+        }
+        self.written().await
+    }
+
+    /// Hands the buffer to the ring once the one before is written.
+    async fn hand_over(&mut self) -> Result<()> {
+        self.written().await?;
+        let buffer = std::mem::take(&mut self.buffer);
+        let at = self.handed;
+        self.handed += buffer.len() as u64;
+        let op = Op::Write { file: self.file.clone(), buffer, from: 0, at };
+        self.begin(op).await;
+        Ok(())
+    }
+
+    async fn begin(&mut self, op: Op) {
+        let mut writing = self.local.operations.start(op);
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut writing).poll(cx); // its first poll asks for it
+            std::task::Poll::Ready(())
+        })
+        .await;
+        self.writing = Some(writing);
+    }
+
+    /// Waits for the write that is under way.
+    async fn written(&mut self) -> Result<()> {
+        while let Some(writing) = &mut self.writing {
+            let (result, op) = Pin::new(writing).await;
+            self.writing = None;
+            let Op::Write { file, buffer, from, at } = op else { return Ok(()) };
+            let count = match result {
+                Ok(0) => return Err(failed("the file", libc::EIO)),
+                Ok(count) => count,
+                Err(libc::EINTR | libc::EAGAIN) => 0,
+                Err(error) => return Err(failed("the file", error)),
+            };
+            if from + count == buffer.len() {
+                self.local.spares.give(buffer);
+                return Ok(());
+            }
+            self.begin(Op::Write { file, buffer, from: from + count, at: at + count as u64 }).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if let Some(named) = self.named.take() {
+            // After a rename it is another's or nobody's, and this finds nothing.
+            let _ = fs::remove_file(named);
+        }
+    }
+}
+
+impl std::fmt::Debug for TempFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TempFile").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// A temporary file on the file system of that directory, which must be there.
+    ///
+    /// # Errors
+    /// 507 when the disk is full, 500 when nothing can be written there.
+    pub async fn temp_file(&self, dir: impl AsRef<Path>) -> Result<TempFile> {
+        TempFile::new(&self.0, dir.as_ref()).await
+    }
+}
+
+/// What names of ours begin and end with.
+const PREFIX: &str = ".soloist-";
+const SUFFIX: &str = ".tmp";
+
+/// A name that nobody has, for a short time.
+fn interim(dir: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    dir.join(format!("{PREFIX}{process}-{number}{SUFFIX}"))
+}
+
+/// A file with a hidden name, locked.
+async fn named(local: &Rc<Local>, dir: &Path) -> Result<(File, Option<PathBuf>)> {
+    let path = interim(dir);
+    let shard = Shard(local.clone());
+    let made = shard.blocking(move || {
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        file.lock()?;
+        Ok::<_, io::Error>((file, Some(path)))
+    });
+    let error = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+    made.await?.map_err(|it| failed(&dir.display().to_string(), error(it)))
+}
+
+/// Takes away what an earlier process has left in a directory, once a process: files of ours that
+/// nobody holds locked.
+async fn sweep(local: &Rc<Local>, dir: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let fresh = SWEPT.lock().is_ok_and(|mut it| !it.contains(dir) && it.insert(dir.to_owned()));
+    if fresh {
+        let dir = dir.to_owned();
+        let _ = Shard(local.clone()).blocking(move || sweep_now(&dir)).await;
+    }
+}
+
+fn sweep_now(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|it| it.starts_with(PREFIX) && it.ends_with(SUFFIX));
+        if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What an error of writing means to the client.
+fn failed(what: &str, error: i32) -> Error {
+    let cause = io::Error::from_raw_os_error(error);
+    match error {
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG => {
+            Error::new(507, "there is no room for it").because(cause)
+        }
+        _ => Error::new(500, "it cannot be stored").because(format!("{what}: {cause}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_holds_is_swept_away() {
+        let dir = std::env::temp_dir().join(format!("soloist-sweep-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let (held, left) = (interim(&dir), interim(&dir));
+        let file = File::create_new(&held).expect("a file");
+        file.lock().expect("a lock");
+        for path in [&left, &dir.join("a.tmp"), &dir.join(".soloist-x")] {
+            fs::write(path, "").expect("a file");
+        }
+        sweep_now(&dir);
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).expect("it").map(|it| it.expect("one").path()).collect();
+        names.sort();
+        let mut want = vec![held, dir.join("a.tmp"), dir.join(".soloist-x")];
+        want.sort();
+        assert_eq!(names, want);
+        fs::remove_dir_all(&dir).expect("the directory");
+    }
+}
