@@ -11,6 +11,7 @@ pub mod ws;
 
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,8 @@ pub struct Options {
     pub workers: usize,
     /// Congestion control of the listener, inherited by what it accepts.
     pub congestion: Option<String>,
+    /// The folder of the servers of files.
+    pub root: PathBuf,
 }
 
 impl Options {
@@ -65,6 +68,7 @@ impl Options {
             addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: 1,
             congestion: None,
+            root: PathBuf::from("."),
         };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
@@ -73,6 +77,7 @@ impl Options {
                 "--addr" => options.addr = parse(&flag, &value),
                 "--workers" => options.workers = parse::<usize>(&flag, &value).max(1),
                 "--congestion" => options.congestion = Some(value),
+                "--root" => options.root = PathBuf::from(value),
                 _ => refuse(&format!("unknown option {flag}")),
             }
         }
@@ -130,6 +135,6 @@ fn parse<T: std::str::FromStr<Err: Display>>(flag: &str, value: &str) -> T {
 }
 
 fn refuse(why: &str) -> ! {
-    eprintln!("{why}\noptions: --addr 127.0.0.1:8080 --workers 1 --congestion cubic");
+    eprintln!("{why}\noptions: --addr 127.0.0.1:8080 --workers 1 --congestion cubic --root .");
     std::process::exit(2)
 }
