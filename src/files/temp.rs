@@ -36,9 +36,8 @@ use crate::shard::{Local, Shard};
 /// # let app = App::new(()).put("/", upload);
 /// # TestClient::run(async move |_| Ok(app), async |client| {
 /// # client.put("/").body("hello").pieces(2).await.expect(201).text("5");
-/// # assert_eq!(std::fs::read("target/upload-of-a-doc-test")?, b"hello");
-/// # std::fs::remove_file("target/upload-of-a-doc-test")?;
-/// # Ok::<(), Error>(())
+/// # assert_eq!(std::fs::read("target/upload-of-a-doc-test").expect("it"), b"hello");
+/// # std::fs::remove_file("target/upload-of-a-doc-test").expect("it");
 /// # });
 /// ```
 pub struct TempFile {
@@ -73,11 +72,14 @@ impl TempFile {
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let mut file = client.shard().temp_file("target").await?;
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let mut file = shard.temp_file("target").await?;
     /// file.write(b"hello").await?;
     /// assert_eq!((file.len(), file.is_empty()), (5, false));
-    /// # Ok::<(), Error>(())
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
     /// # });
     /// ```
     pub fn len(&self) -> u64 {
@@ -96,13 +98,16 @@ impl TempFile {
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let mut file = client.shard().temp_file("target").await?;
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let mut file = shard.temp_file("target").await?;
     /// for line in 0..1_000 {
     ///     file.write(format!("{line}\n").as_bytes()).await?;
     /// }
     /// # assert_eq!(file.len(), 3_890);
-    /// # Ok::<(), Error>(())
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
     /// # });
     /// ```
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -145,11 +150,14 @@ impl TempFile {
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let file = client.shard().temp_file("target").await?;
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let file = shard.temp_file("target").await?;
     /// let taken = file.persist_new("src/lib.rs").await.expect_err("it is there");
     /// assert_eq!(taken.status(), 409);
-    /// # Ok::<(), Error>(())
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
     /// # });
     /// ```
     pub async fn persist_new(self, path: impl Into<PathBuf>) -> Result<()> {
