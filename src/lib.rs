@@ -59,6 +59,7 @@ pub use app::events::{Event, Events};
 #[cfg(feature = "files")]
 pub use app::files::options::Files;
 pub use app::handler::{Handler, Middleware};
+pub use app::multipart::{Form, FormPart};
 pub use app::next::Next;
 pub use app::on_head::ReplyHead;
 pub use app::param::FromParam;

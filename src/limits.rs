@@ -138,6 +138,14 @@ pub(crate) const TRAILERS_MAX: usize = 32;
 pub(crate) const ACCEPT_ENTRIES_MAX: usize = 64;
 /// Fields of a form or a query that is read into a type.
 pub(crate) const FORM_FIELDS_MAX: usize = 1_000;
+/// Parts of a multipart form.
+pub(crate) const PARTS_MAX: usize = 1_000;
+/// The head of a part.
+pub(crate) const PART_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The name of a part, and its file name.
+pub(crate) const PART_NAME_BYTES_MAX: usize = 1_024;
+/// A part that is read whole, unless the handler says otherwise.
+pub(crate) const PART_BYTES_MAX: u64 = 1024 * 1024;
 /// Characters of the client's own text in a message about its mistake.
 pub(crate) const MISTAKE_CHARS_MAX: usize = 200;
 /// Hops of a chain of proxies that are looked at.

@@ -80,6 +80,66 @@ impl Drop for Chunk<'_> {
     }
 }
 
+impl<'a> Chunk<'a> {
+    /// A copy of bytes that lie elsewhere.
+    pub(crate) fn copy(bytes: &[u8], spares: &'a Spares) -> Chunk<'a> {
+        let mut copy = spares.take();
+        copy.extend_from_slice(bytes);
+        Chunk { start: 0, end: copy.len(), bytes: copy, spares }
+    }
+
+    /// To be handed on in parts; its buffer goes back with [`Unread::give`], or with a part.
+    pub(crate) fn into_unread(mut self) -> Unread {
+        Unread { bytes: std::mem::take(&mut self.bytes), start: self.start, end: self.end }
+    }
+}
+
+/// What is left of a chunk that is handed on in parts.
+#[derive(Default)]
+pub(crate) struct Unread {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Deref for Unread {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+}
+
+impl Unread {
+    /// Passes over the first bytes.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.start += count.min(self.len());
+    }
+
+    /// The first bytes as a chunk: the shorter side is copied, nothing if they are all.
+    pub(crate) fn split<'a>(&mut self, count: usize, spares: &'a Spares) -> Chunk<'a> {
+        let count = count.min(self.len());
+        if count < self.len() - count {
+            let front = Chunk::copy(&self[..count], spares);
+            self.start += count;
+            return front;
+        }
+        let mut rest = Vec::new();
+        if count < self.len() {
+            rest = spares.take();
+            rest.extend_from_slice(&self[count..]);
+        }
+        let Unread { bytes, start, .. } =
+            std::mem::replace(self, Unread { start: 0, end: rest.len(), bytes: rest });
+        Chunk { bytes, start, end: start + count, spares }
+    }
+
+    /// Gives its buffer back.
+    pub(crate) fn give(&mut self, spares: &Spares) {
+        spares.give(std::mem::take(self).bytes);
+    }
+}
+
 impl Reading {
     /// For a request whose head is `head_bytes` long.
     #[inline]

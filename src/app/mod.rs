@@ -20,6 +20,7 @@ pub(crate) mod json;
 mod lean;
 pub(crate) mod mailbox;
 pub(crate) mod mount;
+pub(crate) mod multipart;
 pub(crate) mod negotiate;
 pub(crate) mod next;
 pub(crate) mod on_head;

@@ -12,6 +12,7 @@ pub(crate) mod form;
 pub(crate) mod forwarded;
 pub(crate) mod head;
 pub(crate) mod location;
+pub(crate) mod multipart;
 pub(crate) mod net;
 pub(crate) mod percent;
 #[cfg(feature = "files")]
