@@ -13,8 +13,12 @@ mod chunked;
 #[path = "../../src/http/head.rs"]
 #[allow(dead_code)]
 mod head;
+#[path = "../../src/http/multipart.rs"]
+#[allow(dead_code)]
+mod multipart;
 mod naive_chunked;
 mod naive_head;
+mod naive_multipart;
 mod naive_router;
 mod reader;
 #[path = "../../src/app/router.rs"]
@@ -26,6 +30,7 @@ mod ws;
 
 mod chunked_oracle;
 mod head_oracle;
+mod multipart_oracle;
 mod pieces;
 mod router_oracle;
 mod ws_deflate_oracle;
@@ -35,6 +40,7 @@ mod ws_recipe;
 
 pub use chunked_oracle::chunked;
 pub use head_oracle::head;
+pub use multipart_oracle::multipart;
 pub use router_oracle::router;
 pub use ws_deflate_oracle::ws_deflate;
 pub use ws_offers_oracle::ws_offers;

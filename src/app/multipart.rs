@@ -189,7 +189,7 @@ pub struct FormPart<'f> {
     bytes_max: Option<u64>,
 }
 
-impl FormPart<'_> {
+impl<'f> FormPart<'f> {
     /// The name of the field, decoded; several parts may have one name. At most 1 KiB.
     ///
     /// Of percent-escapes `%22`, `%0D` and `%0A` are decoded, which browsers send for `"`, CR and LF
@@ -317,7 +317,7 @@ impl FormPart<'_> {
     ///
     /// # Errors
     /// Those of [`Form::next`]; 413 beyond the bound of the part, if one is set.
-    pub async fn next_chunk(&mut self) -> Result<Option<Chunk<'_>>> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Chunk<'f>>> {
         self.next_within(self.bytes_max.unwrap_or(u64::MAX)).await
     }
 
@@ -378,7 +378,7 @@ impl FormPart<'_> {
     }
 
     /// All that is within the bound is handed out before more is refused, however it was cut.
-    async fn next_within(&mut self, bytes_max: u64) -> Result<Option<Chunk<'_>>> {
+    async fn next_within(&mut self, bytes_max: u64) -> Result<Option<Chunk<'f>>> {
         let (core, inner) = (self.core, &mut *self.inner);
         while inner.in_part {
             let Some(step) = inner.step(core).await? else { break };

@@ -929,8 +929,8 @@ mod tests {
         }
     }
 
-    /// Data made of beginnings of the delimiter and a few other bytes, without a whole one: not even
-    /// with the line break that is in front of it.
+    /// Data made of beginnings of the delimiter and a few other bytes, without a whole one even
+    /// where a line break is in front.
     fn near_boundaries(dice: &mut Xorshift, delimiter: &[u8]) -> Vec<u8> {
         loop {
             let mut data = Vec::new();
