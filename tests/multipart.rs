@@ -295,10 +295,10 @@ fn forms() {
     ];
     TestClient::run(app, async |client| {
         for (content_type, body, want) in rows {
-            ask(&client, "/", content_type, filled(body).as_bytes(), (200, want)).await;
+            ask(client, "/", content_type, filled(body).as_bytes(), (200, want)).await;
         }
         let body = [filled("--x\r\n@\r\n").as_bytes(), b"\xff\xfe\r\n--x--"].concat();
-        ask(&client, "/", X, &body, (200, "\"a\" \"\u{fffd}\u{fffd}\"\n")).await;
+        ask(client, "/", X, &body, (200, "\"a\" \"\u{fffd}\u{fffd}\"\n")).await;
     });
 }
 
@@ -383,11 +383,11 @@ fn refusals() {
         for (content_type, body, status, want) in rows {
             let body = filled(body);
             for path in ["/", "/again"] {
-                ask(&client, path, content_type, body.as_bytes(), (*status, want)).await;
+                ask(client, path, content_type, body.as_bytes(), (*status, want)).await;
             }
         }
         let latin = b"--x\r\nContent-Disposition: form-data; name=\"\xe9\"\r\n\r\n1\r\n--x--";
-        ask(&client, "/", X, latin, (400, "form: the head of a part is not UTF-8")).await;
+        ask(client, "/", X, latin, (400, "form: the head of a part is not UTF-8")).await;
         client.post("/").await.expect(415).has("accept", "multipart/form-data");
 
         // The connection ends in a part.
@@ -411,7 +411,7 @@ fn parts_that_nobody_reads() {
             ("/dropped", "12345\r\n-- a a"),
             ("/limit", "\"12345\\r\\n-\", then a: more than 8 bytes\n\"\"\n\"67\"\n"),
         ] {
-            ask(&client, path, X, body.as_bytes(), (200, want)).await;
+            ask(client, path, X, body.as_bytes(), (200, want)).await;
             // The connection goes on.
             for _ in 0..2 {
                 let call = client.post(path).header("content-type", X).body(&body);
@@ -421,7 +421,7 @@ fn parts_that_nobody_reads() {
         let broken = filled("--x\r\n@\r\n12\r\n--xy\r\n--x--");
         for path in ["/names", "/half", "/text", "/bytes", "/dropped", "/limit"] {
             let want = "form: something else follows a boundary than a line break";
-            ask(&client, path, X, broken.as_bytes(), (400, want)).await;
+            ask(client, path, X, broken.as_bytes(), (400, want)).await;
         }
     });
 }
@@ -441,7 +441,7 @@ fn bounds() {
             post(path, &form(&more)).await.expect(413).text("a: more than 1048576 bytes");
         }
         post("/names", &form(&more)).await.expect(200).text("\"a\"\n");
-        ask(&client, "/text", X, &form(b"\xe9"), (400, "a: not UTF-8")).await;
+        ask(client, "/text", X, &form(b"\xe9"), (400, "a: not UTF-8")).await;
 
         let thousand = part.repeat(1_000) + "--x--";
         post("/names", thousand.as_bytes()).await.expect(200).text(&"\"a\"\n".repeat(1_000));
@@ -452,14 +452,14 @@ fn bounds() {
         let fits = form(b"");
         assert_eq!(fits.len(), 58, "as much as the route takes");
         post("/small", &fits).await.expect(200);
-        ask(&client, "/small", X, &form(b"1"), (413, "the body is too large")).await;
+        ask(client, "/small", X, &form(b"1"), (413, "the body is too large")).await;
     });
     let limits = Limits { body_bytes_max: 10, stream_bytes_max: 58, ..Limits::default() };
     TestClient::run_with(limits, app, async |client| {
-        ask(&client, "/bytes", X, &form(b""), (200, "[0]")).await;
-        ask(&client, "/bytes", X, &form(b"1"), (413, "the body is too large")).await;
+        ask(client, "/bytes", X, &form(b""), (200, "[0]")).await;
+        ask(client, "/bytes", X, &form(b"1"), (413, "the body is too large")).await;
         let epilogue = [&form(b"")[..], b"1"].concat();
-        ask(&client, "/bytes", X, &epilogue, (413, "the body is too large")).await;
+        ask(client, "/bytes", X, &epilogue, (413, "the body is too large")).await;
     });
 }
 

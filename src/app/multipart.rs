@@ -290,8 +290,8 @@ impl<'f> FormPart<'f> {
         self
     }
 
-    /// The next bytes of the part, none at its end; the bytes between are not copied where they
-    /// are most of what came.
+    /// The next bytes of the part, none at its end. Those of a large file are not copied: they stay
+    /// in the buffer that they came in.
     ///
     /// Dropped half-way, it goes on where it stopped when it is called again.
     ///
