@@ -290,8 +290,8 @@ impl<'f> FormPart<'f> {
         self
     }
 
-    /// The next bytes of the part, none at its end. Those of a large file are not copied: they stay
-    /// in the buffer that they came in.
+    /// The next bytes of the part, none at its end. Those of a large file are not copied anew: the
+    /// chunk of the body that they are is handed on.
     ///
     /// Dropped half-way, it goes on where it stopped when it is called again.
     ///
