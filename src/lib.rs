@@ -64,6 +64,9 @@ pub use app::next::Next;
 pub use app::on_head::ReplyHead;
 pub use app::param::FromParam;
 pub use app::problem::{Problem, problem_json};
+#[cfg(feature = "csv")]
+pub use app::read::csv::Csv;
+pub use app::read::{items::JsonItems, lines::Lines};
 pub use app::reply::{BodyFilter, Reply, Stream};
 pub use app::routes::Slashes;
 pub use app::rows::Rows;

@@ -146,6 +146,24 @@ pub(crate) const PART_HEAD_BYTES_MAX: usize = 8 * 1024;
 pub(crate) const PART_NAME_BYTES_MAX: usize = 1_024;
 /// A part that is read whole, unless the handler says otherwise.
 pub(crate) const PART_BYTES_MAX: u64 = 1024 * 1024;
+/// A line that is read one by one, without its end, unless the handler says otherwise.
+pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
+/// A JSON value of many that are read one by one, unless the handler says otherwise.
+pub(crate) const ITEM_BYTES_MAX: usize = 1024 * 1024;
+/// Arrays and objects in each other within one such value.
+pub(crate) const JSON_DEPTH_MAX: usize = 128;
+/// The fields of a record of comma-separated values, unless the handler says otherwise.
+#[cfg(feature = "csv")]
+pub(crate) const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// How many there are.
+#[cfg(feature = "csv")]
+pub(crate) const RECORD_FIELDS_MAX: usize = 1_024;
+/// Memory for the bytes of a first record.
+#[cfg(feature = "csv")]
+pub(crate) const RECORD_BYTES_FIRST: usize = 1_024;
+/// Memory for the ends of its fields.
+#[cfg(feature = "csv")]
+pub(crate) const RECORD_FIELDS_FIRST: usize = 32;
 /// Characters of the client's own text in a message about its mistake.
 pub(crate) const MISTAKE_CHARS_MAX: usize = 200;
 /// Hops of a chain of proxies that are looked at.
@@ -185,9 +203,10 @@ pub(crate) const FILES_OPEN_MAX: usize = 512;
 /// How long what is known of a file is taken for granted.
 #[cfg(feature = "files")]
 pub(crate) const FILES_FRESH_MS: u64 = 1_000;
-/// A file up to this size is mapped while it is open, and leaves in one send with its head.
+/// A file up to this size is mapped while it is open, and leaves in one send with its head. Larger
+/// ones cost more to copy than the kernel's moving them does.
 #[cfg(feature = "files")]
-pub(crate) const FILE_MAPPED_BYTES_MAX: u64 = 256 * 1024;
+pub(crate) const FILE_MAPPED_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of a larger file that are read into the answer rather than moved by the kernel.
 #[cfg(feature = "files")]
 pub(crate) const FILE_COPY_BYTES_MAX: u64 = 32 * 1024;
@@ -196,7 +215,13 @@ pub(crate) const FILE_COPY_BYTES_MAX: u64 = 32 * 1024;
 pub(crate) const FILE_WINDOW_BYTES: u64 = 1024 * 1024;
 /// One page of so many bytes is looked for in memory before they are moved.
 #[cfg(feature = "files")]
-pub(crate) const FILE_PROBE_BYTES: u64 = 128 * 1024;
+pub(crate) const FILE_PROBE_BYTES: u64 = 256 * 1024;
+/// A file up to this size is looked for in memory as a whole, and then not for a while.
+#[cfg(feature = "files")]
+pub(crate) const FILE_PROBED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How long pages that were found in memory are taken to be there: those in use stay.
+#[cfg(feature = "files")]
+pub(crate) const FILE_RESIDENT_MS: u64 = 100;
 /// Entries of a directory that its page shows.
 #[cfg(feature = "files")]
 pub(crate) const LISTING_ENTRIES_MAX: usize = 10_000;
