@@ -1,6 +1,10 @@
 //! Readers of lines, JSON values and records, over bodies that are cut anywhere.
 
 use std::fmt::Write;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +17,19 @@ async fn outcomes(
     cx: &Ctx<()>,
     mut next: impl AsyncFnMut() -> Result<Option<String>>,
 ) -> Result<Reply> {
+    let impatient = cx.header("x-impatient").is_some();
+    let mut next = async || {
+        // Asks and goes away again, as one who waits for something else too.
+        while impatient {
+            let mut asked = pin!(next());
+            match poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await {
+                Poll::Ready(outcome) => return outcome,
+                Poll::Pending => {}
+            }
+            cx.sleep(Duration::from_millis(1)).await;
+        }
+        next().await
+    };
     let mut text = String::new();
     let mut last = next().await;
     loop {
@@ -86,6 +103,8 @@ async fn ask(client: &TestClient, path: &str, body: &[u8]) -> String {
     for piece_bytes in [1, 2, 3, 7, 4_096] {
         if body.len() / piece_bytes <= 300 {
             let answer = call(body).pieces(piece_bytes).await;
+            assert_eq!(str::from_utf8(answer.body()), Ok(&*whole), "{piece_bytes}: {shown}");
+            let answer = call(body).header("x-impatient", "1").pieces(piece_bytes).await;
             assert_eq!(str::from_utf8(answer.body()), Ok(&*whole), "{piece_bytes}: {shown}");
         }
     }
@@ -416,6 +435,39 @@ fn a_body_that_ends_early_is_no_end() {
             let raw = client.raw(&[head.as_bytes(), body.as_bytes()]).await;
             let raw = String::from_utf8(raw).expect("text");
             assert!(raw.ends_with("!!400 the body ended early"), "{raw}");
+        }
+    });
+}
+
+/// What comes a byte at a time is looked at once. Again and again takes minutes here.
+#[test]
+fn long_ones_are_searched_once() {
+    let app = async |_| {
+        let max = usize::MAX;
+        Ok(App::new(())
+            .post("/line", async move |cx| {
+                let mut lines = cx.lines().line_bytes_max(max);
+                cx.json(&lines.next().await?.map(str::len))
+            })
+            .post("/item", async move |cx| {
+                let mut items = cx.json_items::<Value>().item_bytes_max(max);
+                cx.json(&items.next().await?.map(|item| item.to_string().len()))
+            }))
+    };
+    let string = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let list = |bytes: usize| format!("{{\"a\":[{}1]}}", "1,".repeat(bytes / 2));
+    let bytes = 1 << 20;
+    let rows = [("/line", string(bytes)), ("/item", string(bytes)), ("/item", list(bytes))];
+    TestClient::run(app, async |client| {
+        for (path, body) in rows {
+            let head = "host: a\r\ntransfer-encoding: chunked\r\n\r\n";
+            let mut raw = format!("POST {path} HTTP/1.1\r\n{head}");
+            body.chars().for_each(|c| raw += &format!("1\r\n{c}\r\n"));
+            raw += "0\r\n\r\n";
+            let since = Instant::now();
+            let answer = client.raw(&[raw.as_bytes()]).await;
+            assert!(answer.ends_with(format!("\r\n\r\n{}", body.len()).as_bytes()));
+            assert!(since.elapsed() < Duration::from_secs(20), "{path}: {:?}", since.elapsed());
         }
     });
 }
