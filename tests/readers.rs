@@ -20,7 +20,10 @@ async fn outcomes(
     let impatient = cx.header("x-impatient").is_some();
     let mut next = async || {
         // Asks and goes away again, as one who waits for something else too.
-        while impatient {
+        loop {
+            if !impatient {
+                return next().await;
+            }
             let mut asked = pin!(next());
             match poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await {
                 Poll::Ready(outcome) => return outcome,
@@ -28,7 +31,6 @@ async fn outcomes(
             }
             cx.sleep(Duration::from_millis(1)).await;
         }
-        next().await
     };
     let mut text = String::new();
     let mut last = next().await;
