@@ -11,7 +11,10 @@ use std::time::SystemTime;
 use httpdate::HttpDate;
 
 use crate::base::map::Map;
-use crate::limits::{FILE_MAPPED_BYTES_MAX, FILES_FRESH_MS};
+use crate::http::range::Span;
+use crate::limits::{
+    FILE_MAPPED_BYTES_MAX, FILE_PROBE_BYTES, FILE_PROBED_BYTES_MAX, FILE_RESIDENT_MS,
+};
 use crate::ring::file::is_resident;
 
 /// A regular file, open to be read. What is stated of it is as of its opening.
@@ -92,20 +95,25 @@ impl Open {
         Facts::of(facts) == self.facts
     }
 
-    /// Its mapping, if its pages are in memory: else a send would wait for the disk. Looked up
-    /// again once in a while: pages in use stay.
-    pub(crate) fn resident_map(&self, now_ms: u64) -> Option<&Rc<Map>> {
-        let map = self.map.as_ref()?;
-        let looked = self.resident_ms.get();
-        if looked.is_none_or(|at_ms| at_ms + FILES_FRESH_MS / 10 <= now_ms) {
-            let page = 4096;
-            let mut pages = (0..self.len).step_by(page);
-            if !pages.all(|at| is_resident(&self.file, at).unwrap_or_else(|_| map.is_resident())) {
-                return None;
-            }
+    /// Whether these bytes of it are in memory: else whoever moves them waits for the disk. A page
+    /// in each stretch is looked for, of a small file in all of it, and then not for a while.
+    pub(crate) fn is_resident(&self, span: Span, now_ms: u64) -> bool {
+        let small = self.len <= FILE_PROBED_BYTES_MAX;
+        let found_ms = self.resident_ms.get().filter(|_| small);
+        if found_ms.is_some_and(|at_ms| now_ms < at_ms + FILE_RESIDENT_MS) {
+            return true;
+        }
+        let span = if small { Span { from: 0, to: self.len } } else { span };
+        let last = span.to - 1;
+        let step = if self.map.is_some() { 4096 } else { FILE_PROBE_BYTES };
+        let mut places = (span.from..span.to).step_by(step as usize).chain([last]);
+        // Where the file system cannot tell, the mapping can.
+        let mapped = || self.map.as_ref().is_some_and(|it| it.is_resident());
+        let found = places.all(|at| is_resident(&self.file, at).unwrap_or_else(|_| mapped()));
+        if small && found {
             self.resident_ms.set(Some(now_ms));
         }
-        Some(map)
+        found
     }
 }
 

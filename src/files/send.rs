@@ -16,9 +16,7 @@ use crate::base::counters::Count;
 use crate::base::piece::Piece;
 use crate::base::wire::{Close, Wire};
 use crate::http::range::Span;
-use crate::limits::{
-    FILE_COPY_BYTES_MAX, FILE_PROBE_BYTES, FILE_WINDOW_BYTES, OUTBOX_BYTES_MAX, STREAM_BYTES_MAX,
-};
+use crate::limits::{FILE_COPY_BYTES_MAX, FILE_WINDOW_BYTES, OUTBOX_BYTES_MAX, STREAM_BYTES_MAX};
 use crate::ring::file::{self, Op};
 use crate::shard::Local;
 use crate::shard::time::Armed;
@@ -34,13 +32,12 @@ pub(crate) fn send_small(local: &Local, wire: &Wire, body: &FileBody) -> bool {
     if span.from == span.to {
         return true;
     }
-    match body.open.resident_map(local.clock.now_ms()) {
-        Some(map) if wire.socket().is_some() => {
-            wire.write_mapped(map.clone(), span.from as u32, span.len() as u32);
-            true
-        }
-        _ => false,
+    let Some(map) = &body.open.map else { return false };
+    if wire.socket().is_none() || !body.open.is_resident(span, local.clock.now_ms()) {
+        return false;
     }
+    wire.write_mapped(map.clone(), span.from as u32, span.len() as u32);
+    true
 }
 
 /// Sends a body behind what is written, and returns when all of it is written.
@@ -105,9 +102,7 @@ impl Sender<'_> {
         if self.wire.socket().is_none() {
             return Way::Buffers;
         }
-        let last = window.to - 1;
-        let mut places = (window.from..window.to).step_by(FILE_PROBE_BYTES as usize).chain([last]);
-        match places.all(|at| matches!(file::is_resident(&self.open.file, at), Ok(true))) {
+        match self.open.is_resident(window, self.local.clock.now_ms()) {
             true => Way::Kernel,
             false => Way::Buffers,
         }
@@ -116,27 +111,21 @@ impl Sender<'_> {
     /// Moves a window by sendfile. Where it ended, which is its end or a page that may be missing.
     async fn by_kernel(&self, window: Span) -> Result<u64, Cut> {
         self.flush().await?;
-        let mut at = window.from;
-        while at < window.to {
-            let Some(socket) = self.wire.socket().filter(|_| !self.wire.is_dead()) else {
-                return Err(Cut);
-            };
-            match file::send_file(socket, &self.open.file, at, (window.to - at) as usize) {
-                Ok(0) => return Err(self.changed()),
-                Ok(count) => {
-                    at += count as u64;
-                    self.local.counters.add(Count::BytesOut, count as u64);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.writable(socket).await?;
-                    // While it waited, pages may have gone.
-                    return Ok(at);
-                }
-                Err(_) => return Err(Cut),
+        let Some(socket) = self.wire.socket().filter(|_| !self.wire.is_dead()) else {
+            return Err(Cut);
+        };
+        let (count, end) = file::send_file(socket, &self.open.file, window.from, window.len());
+        self.local.counters.add(Count::BytesOut, count);
+        let at = window.from + count;
+        match end {
+            Ok(()) if at < window.to => Err(self.changed()),
+            Ok(()) => Ok(at),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable(socket).await?;
+                Ok(at) // while it waited, pages may have gone
             }
+            Err(_) => Err(Cut),
         }
-        Ok(at)
     }
 
     /// Hands what is written to the socket, with the word that more follows.

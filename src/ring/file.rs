@@ -141,20 +141,37 @@ pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Moves up to `count` bytes of a file into a socket without copying them to user space and
-/// without waiting for the socket; EAGAIN if it is full. Pages that are not in memory are waited
-/// for: see [`is_resident`].
-pub(crate) fn send_file(socket: RawFd, file: &File, at: u64, count: usize) -> io::Result<usize> {
-    let mut at = at as libc::off_t;
-    // SAFETY: plain calls on descriptors that the caller owns; `at` lives across the call. Accepted
+/// Moves `count` bytes of a file into a socket without copying them to user space: how many went,
+/// and why no more did. `Ok` is the end of the file, or of what was asked for; EAGAIN a socket that
+/// is full. Pages that are not in memory are waited for: see [`is_resident`].
+pub(crate) fn send_file(
+    socket: RawFd,
+    file: &File,
+    from: u64,
+    count: u64,
+) -> (u64, io::Result<()>) {
+    let (mut at, to) = (from as libc::off_t, (from + count) as libc::off_t);
+    let mut end = Ok(());
+    // SAFETY: plain calls on descriptors that the caller owns; `at` lives across them. Accepted
     // sockets block, as the ring needs it; nothing else looks at the flag meanwhile.
     unsafe {
         libc::fcntl(socket, libc::F_SETFL, libc::O_NONBLOCK);
-        let sent = libc::sendfile(socket, file.as_raw_fd(), &raw mut at, count);
-        let sent = if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) };
+        while at < to {
+            match libc::sendfile(socket, file.as_raw_fd(), &raw mut at, (to - at) as usize) {
+                0 => break,
+                1.. => {}
+                _ => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        end = Err(error);
+                        break;
+                    }
+                }
+            }
+        }
         libc::fcntl(socket, libc::F_SETFL, 0);
-        sent
     }
+    (at as u64 - from, end)
 }
 
 /// Sends bytes that more will follow; how many the socket took.
@@ -221,13 +238,12 @@ mod tests {
         let (here, mut there) = UnixStream::pair().expect("a pair");
         let all = vec![b'x'; 4 << 20];
         let file = file(&all);
-        let (mut at, fd) = (0, here.as_raw_fd());
-        while let Ok(sent) = send_file(fd, &file, at, all.len()) {
-            at += sent as u64;
-        }
+        let fd = here.as_raw_fd();
+        let (at, end) = send_file(fd, &file, 0, all.len() as u64);
         assert!(at > 0 && at < all.len() as u64, "{at}");
-        let full = send_file(fd, &file, at, 1).expect_err("it is full");
-        assert_eq!(full.raw_os_error(), Some(libc::EAGAIN));
+        assert_eq!(end.expect_err("it is full").raw_os_error(), Some(libc::EAGAIN));
+        let (more, end) = send_file(fd, &file, at, 1);
+        assert_eq!((more, end.expect_err("still").raw_os_error()), (0, Some(libc::EAGAIN)));
         drop(here);
         let mut got = Vec::new();
         there.read_to_end(&mut got).expect("what was sent");

@@ -122,6 +122,12 @@ impl Ring {
         self.push(entry.user_data(Kind::Recv.pack(token)));
     }
 
+    /// One receive into a provided buffer: no more comes than that, until it is asked for again.
+    pub(crate) fn receive_once(&mut self, socket: RawFd, token: Token) {
+        let entry = opcode::Recv::new(Fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
+        self.push(entry.flags(Flags::BUFFER_SELECT).user_data(Kind::Recv.pack(token)));
+    }
+
     /// Sends bytes and keeps them until they are sent. One send a connection at a time.
     ///
     /// What fits the socket is sent by the `enter` that submits it, without a completion: see

@@ -29,7 +29,7 @@ use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::{
     ACCEPT_PAUSE_MS, GLOMMIO_MS_MAX, INBOX_BYTES_MAX, LINGER_MS_MAX, OUTBOX_BYTES_MAX, PARK_MS_MAX,
-    TICK_MS,
+    RECV_BUFFER_BYTES, TICK_MS,
 };
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
@@ -282,9 +282,13 @@ impl<G: Guest> Driver<G> {
         match conn.recv {
             Recv::Off if !full && !wire.is_eof() && !wire.is_dead() => {
                 conn.recv = Recv::Armed;
-                self.ring.receive(conn.fd, token);
+                match conn.bulk {
+                    true => self.ring.receive_once(conn.fd, token),
+                    false => self.ring.receive(conn.fd, token),
+                }
             }
             Recv::Armed if full => {
+                conn.bulk = true;
                 conn.recv = Recv::Cancelling;
                 self.ring.cancel_receive(token);
             }
@@ -336,6 +340,7 @@ impl<G: Guest> Driver<G> {
         match conn.phase {
             Phase::Open if conn.wire.closing() == Close::Open => {
                 self.local.counters.add(Count::BytesIn, len as u64);
+                conn.bulk = conn.bulk && len == RECV_BUFFER_BYTES;
                 conn.wire.push(self.ring.bytes(buffer, len));
                 if conn.wire.unread() >= INBOX_BYTES_MAX {
                     self.service(token.slot);
@@ -488,6 +493,7 @@ impl<G: Guest> Driver<G> {
             task,
             wire,
             recv: Recv::Armed,
+            bulk: false,
             send: None,
             phase: Phase::Open,
         });

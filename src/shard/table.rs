@@ -31,6 +31,9 @@ pub(super) struct Conn {
     pub(super) task: TaskKey,
     pub(super) wire: Rc<Wire>,
     pub(super) recv: Recv,
+    /// It sends faster than it is read: one buffer is received at a time. A multishot receive puts
+    /// up to 32 into one turn.
+    pub(super) bulk: bool,
     pub(super) send: Option<u32>,
     pub(super) phase: Phase,
 }
