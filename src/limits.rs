@@ -213,9 +213,12 @@ pub(crate) const FILE_COPY_BYTES_MAX: u64 = 32 * 1024;
 /// What the kernel moves before the others on the shard have their turn.
 #[cfg(feature = "files")]
 pub(crate) const FILE_WINDOW_BYTES: u64 = 1024 * 1024;
+/// How long one answer's windows may go on before the others have their turn.
+#[cfg(feature = "files")]
+pub(crate) const FILE_TURN_NS_MAX: u64 = 100_000;
 /// One page of so many bytes is looked for in memory before they are moved.
 #[cfg(feature = "files")]
-pub(crate) const FILE_PROBE_BYTES: u64 = 256 * 1024;
+pub(crate) const FILE_PROBE_BYTES: u64 = 512 * 1024;
 /// A file up to this size is looked for in memory as a whole, and then not for a while.
 #[cfg(feature = "files")]
 pub(crate) const FILE_PROBED_BYTES_MAX: u64 = 4 * 1024 * 1024;

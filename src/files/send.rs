@@ -16,9 +16,12 @@ use crate::base::counters::Count;
 use crate::base::piece::Piece;
 use crate::base::wire::{Close, Wire};
 use crate::http::range::Span;
-use crate::limits::{FILE_COPY_BYTES_MAX, FILE_WINDOW_BYTES, OUTBOX_BYTES_MAX, STREAM_BYTES_MAX};
+use crate::limits::{
+    FILE_COPY_BYTES_MAX, FILE_TURN_NS_MAX, FILE_WINDOW_BYTES, OUTBOX_BYTES_MAX, STREAM_BYTES_MAX,
+};
 use crate::ring::file::{self, Op};
 use crate::shard::Local;
+use crate::shard::tasks::yield_now;
 use crate::shard::time::Armed;
 
 /// The body did not go out whole, and the connection cannot go on.
@@ -84,8 +87,10 @@ impl Sender<'_> {
             if !self.open.is_unchanged() {
                 return Err(self.changed());
             }
-            if span.from < span.to {
-                crate::shard::tasks::yield_now().await;
+            let clock = &self.local.clock;
+            let long = clock.peek_ns() - clock.now_ns() > FILE_TURN_NS_MAX;
+            if span.from < span.to && (long || self.local.tasks.ready_len() > 0) {
+                yield_now().await;
             }
         }
         Ok(())

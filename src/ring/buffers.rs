@@ -45,6 +45,13 @@ impl Buffers {
         if map == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        // In memory from the start, in large pages where there are any: no request pays for it. A
+        // kernel that cannot does without.
+        // SAFETY: the range is the mapping.
+        unsafe {
+            libc::madvise(map, MAP_BYTES, libc::MADV_HUGEPAGE);
+            libc::madvise(map, MAP_BYTES, libc::MADV_POPULATE_WRITE);
+        }
         let mut buffers = Buffers { map: map.cast(), tail: 0 };
         // SAFETY: the mapping is page-aligned, holds RECV_BUFFERS entries at its start, and lives
         // until the ring has been dropped (`Ring` drops its fields in order: ring, then buffers).
