@@ -57,13 +57,17 @@ pub use app::builder::App;
 pub use app::ctx::Ctx;
 pub use app::events::{Event, Events};
 #[cfg(feature = "files")]
-pub use app::files::options::Files;
+pub use app::files::{
+    form::{FormFile, FormFiles, FormOptions},
+    options::Files,
+};
 pub use app::handler::{Handler, Middleware};
 pub use app::multipart::{Form, FormPart};
 pub use app::next::Next;
 pub use app::on_head::ReplyHead;
 pub use app::param::FromParam;
 pub use app::problem::{Problem, problem_json};
+pub use app::progress::{Progress, UploadProgress};
 #[cfg(feature = "csv")]
 pub use app::read::csv::Csv;
 pub use app::read::{items::JsonItems, lines::Lines};

@@ -138,6 +138,16 @@ pub(crate) const TRAILERS_MAX: usize = 32;
 pub(crate) const ACCEPT_ENTRIES_MAX: usize = 64;
 /// Fields of a form or a query that is read into a type.
 pub(crate) const FORM_FIELDS_MAX: usize = 1_000;
+/// Bytes of a form that is read whole which are kept in memory; files beyond go to disk.
+#[cfg(feature = "files")]
+pub(crate) const FORM_MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A file up to this size is kept in memory if there is room; a larger one may take a quarter of
+/// what is left.
+#[cfg(feature = "files")]
+pub(crate) const FORM_SPILL_BYTES_MIN: u64 = 1024 * 1024;
+/// One file of such a form: the body's own bound comes first.
+#[cfg(feature = "files")]
+pub(crate) const FORM_FILE_BYTES_MAX: u64 = u64::MAX;
 /// Parts of a multipart form.
 pub(crate) const PARTS_MAX: usize = 1_000;
 /// The head of a part.
@@ -298,6 +308,9 @@ pub(crate) const BACKLOG_SHARED_BYTES_MIN: usize = 8 * 1024;
 
 /// One provided buffer of a shard's receive ring.
 pub(crate) const RECV_BUFFER_BYTES: usize = 32 * 1024;
+/// Receives of a shard with a buffer of `STREAM_BYTES_MAX` each: for those who send faster than
+/// they are read.
+pub(crate) const BULK_RECEIVES_MAX: usize = 32;
 /// Provided buffers of a shard: 4 MiB in all. A power of two. Fewer are too few for a turn of 512
 /// connections; smaller ones cost a message of 16 KiB a second completion.
 pub(crate) const RECV_BUFFERS: u16 = 128;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use soloist::Files;
 use soloist::prelude::*;
 use soloist::testing::{Answer, TestClient, TestServer};
+use soloist::{Files, FormOptions};
 
 /// A directory that goes with the test.
 struct Dir(PathBuf);
@@ -705,5 +705,69 @@ fn an_upload_has_its_name_only_when_it_is_whole() {
         open.finish();
         client.advance(Duration::from_secs(1)).await;
         assert_eq!(names(), ["a", "b"], "nothing half-written, nothing left");
+    });
+}
+
+#[test]
+fn a_form_is_held_in_memory_up_to_a_bound_and_on_disk_beyond() {
+    let dir = Dir::new();
+    let root = dir.0.clone();
+    let app = async move |_| {
+        Ok(App::new(()).post("/:name", async move |cx| {
+            let options = FormOptions::new().memory_bytes_max(100_000).temp_dir(&root);
+            let options = options.file_bytes_max(3_000_000);
+            let form = cx.form_files_with(&options).await?;
+            let mut shown: Vec<String> =
+                form.fields().map(|(name, text)| format!("{name}={text}")).collect();
+            let path = root.join(cx.param::<&str>("name")?);
+            for file in form.into_files() {
+                let place = if file.bytes().is_some() { "memory" } else { "disk" };
+                let (name, own, len) = (file.name(), file.file_name(), file.len());
+                shown.push(format!("{name}:{own}:{len}:{place}"));
+                if cx.query() == "keep" {
+                    file.persist(&path).await?;
+                }
+            }
+            cx.text(shown.join(" "))
+        }))
+    };
+    let part = |head: &str, bytes: &[u8]| {
+        let head = format!("--x\r\ncontent-disposition: form-data; name={head}\r\n\r\n");
+        [head.as_bytes(), bytes, b"\r\n"].concat()
+    };
+    let large = large();
+    let mut hidden = large.clone();
+    hidden.extend_from_slice(&large);
+    TestClient::run(app, async |client| {
+        let post = async |path: &str, parts: &[Vec<u8>]| {
+            let call = client.post(path).header("content-type", "multipart/form-data; boundary=x");
+            call.body([parts.concat(), b"--x--\r\n".to_vec()].concat()).pieces(50_000).await
+        };
+        let small = part("a; filename=small", b"bytes");
+        let big = part("b; filename=big", &large);
+        let too_big = part("b; filename=big", &hidden);
+        let text = part("t", b"text");
+        let long = part("t", &[b'x'; 100_001]);
+        let names = |shown: &str| shown.to_owned();
+        // (parts, path, status, text)
+        for (parts, path, status, want) in [
+            (vec![text.clone(), small.clone()], "/a", 200, names("t=text a:small:5:memory")),
+            (vec![big.clone(), text.clone()], "/a", 200, names("t=text b:big:2500000:disk")),
+            (vec![small.clone()], "/small?keep", 200, names("a:small:5:memory")),
+            (vec![big.clone()], "/big?keep", 200, names("b:big:2500000:disk")),
+            (vec![too_big], "/a", 413, names("b: more than 3000000 bytes")),
+            (vec![long], "/a", 413, names("t: more than 100000 bytes")),
+            (vec![big.clone(), b"--x\r\nbad\r\n".to_vec()], "/a", 400, String::new()),
+            (vec![], "/a", 200, String::new()),
+        ] {
+            let answer = post(path, &parts).await.expect(status);
+            if !want.is_empty() {
+                answer.text(&want);
+            }
+        }
+        assert_eq!(fs::read(dir.0.join("small")).expect("it"), b"bytes");
+        assert!(fs::read(dir.0.join("big")).expect("it") == large);
+        let left = fs::read_dir(&dir.0).expect("the directory").count();
+        assert_eq!(left, 2, "nothing else is left");
     });
 }

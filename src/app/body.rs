@@ -308,6 +308,17 @@ impl Core {
         }
     }
 
+    /// Bytes of the body that were handed out, and those that it has, where that is known.
+    pub(crate) fn body_progress(&self) -> (u64, Option<u64>) {
+        let received = self.reading.taken.get();
+        let total = match self.head.body {
+            Body::Length(length) => Some(length),
+            Body::None => Some(0),
+            Body::Chunked => self.reading.ended.get().then_some(received),
+        };
+        (received, total)
+    }
+
     /// Drops what is left of the body. False if the connection cannot go on.
     pub(crate) async fn drain_body(&self) -> bool {
         let start = self.reading.taken.get();

@@ -28,6 +28,7 @@ pub(crate) mod once;
 pub(crate) mod origin;
 pub(crate) mod param;
 pub(crate) mod problem;
+pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod redirect;
 pub(crate) mod reply;

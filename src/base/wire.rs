@@ -340,6 +340,16 @@ impl Wire {
         wake(&self.reader);
     }
 
+    /// The same in a buffer of its own, which is not copied if nothing is unread.
+    pub(crate) fn push_owned(&self, bytes: Vec<u8>) {
+        if self.unread() > 0 {
+            self.push(&bytes);
+            return self.spares.give(bytes);
+        }
+        self.spares.give(self.inbox.replace(bytes));
+        wake(&self.reader);
+    }
+
     /// The peer's FIN.
     pub(crate) fn push_eof(&self) {
         self.eof.set(true);

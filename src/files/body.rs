@@ -14,8 +14,13 @@ pub(crate) struct FileBody {
 /// What of it, in order.
 pub(crate) enum Parts {
     One(Span),
-    /// Each behind a head of its own, then the end (multipart/byteranges).
-    Several(Vec<(Vec<u8>, Span)>, Vec<u8>),
+    Several(Box<Several>),
+}
+
+/// Ranges, each behind a head of its own, then the end (multipart/byteranges).
+pub(crate) struct Several {
+    pub(crate) parts: Vec<(Vec<u8>, Span)>,
+    pub(crate) end: Vec<u8>,
 }
 
 impl FileBody {
@@ -27,9 +32,9 @@ impl FileBody {
     pub(crate) fn len(&self) -> u64 {
         match &self.parts {
             Parts::One(span) => span.to - span.from,
-            Parts::Several(parts, end) => {
+            Parts::Several(several) => {
                 let len = |(head, span): &(Vec<u8>, Span)| head.len() as u64 + span.len();
-                parts.iter().map(len).sum::<u64>() + end.len() as u64
+                several.parts.iter().map(len).sum::<u64>() + several.end.len() as u64
             }
         }
     }

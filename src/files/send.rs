@@ -48,12 +48,12 @@ pub(crate) async fn send(local: &Rc<Local>, wire: &Wire, body: &FileBody) -> Res
     let sender = Sender { local, wire, open: &body.open };
     match &body.parts {
         Parts::One(span) => sender.span(*span).await,
-        Parts::Several(parts, end) => {
-            for (head, span) in parts {
+        Parts::Several(several) => {
+            for (head, span) in &several.parts {
                 wire.write(|out| out.extend_from_slice(head));
                 sender.span(*span).await?;
             }
-            wire.write(|out| out.extend_from_slice(end));
+            wire.write(|out| out.extend_from_slice(&several.end));
             Ok(())
         }
     }

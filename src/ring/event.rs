@@ -16,6 +16,8 @@ pub(crate) enum Event {
     Accepted { token: Token, result: Result<i32, i32>, last: bool },
     /// Bytes came in, or none (`Ok(0)`: the peer's FIN).
     Received { token: Token, result: Result<usize, i32>, buffer: Option<BufferId>, last: bool },
+    /// Bytes came into a buffer of their own; none: the peer's FIN.
+    ReceivedBulk { token: Token, result: Result<Vec<u8>, i32> },
     /// The kernel took over bytes of the send in this slot of the ring's own.
     Sent { send: u32, result: Result<usize, i32> },
     /// The doorbell, or another polled descriptor, is readable.
@@ -59,6 +61,7 @@ impl Kind {
 pub(super) enum Kind {
     Accept = 1,
     Recv,
+    Bulk,
     Send,
     Poll,
     Tick,

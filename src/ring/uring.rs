@@ -3,6 +3,7 @@
 //! What the kernel holds (bytes of a send, a timer's time) belongs to a slot here until the
 //! operation's last completion, never to a future or to a connection's entry.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -26,6 +27,8 @@ pub(crate) struct Ring {
     ring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Buffers>,
     sends: Slab<Send>,
+    /// Buffers of receives that have one of their own, by the slots of their connections.
+    bulk: HashMap<u32, Vec<u8>>,
     /// Whose they are, and what the kernel holds of them.
     #[cfg(feature = "files")]
     operations: Slab<(u32, Op)>,
@@ -96,6 +99,7 @@ impl Ring {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
             sends: Slab::new(),
+            bulk: HashMap::new(),
             #[cfg(feature = "files")]
             operations: Slab::new(),
             fresh: Vec::new(),
@@ -126,6 +130,20 @@ impl Ring {
     pub(crate) fn receive_once(&mut self, socket: RawFd, token: Token) {
         let entry = opcode::Recv::new(Fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
         self.push(entry.flags(Flags::BUFFER_SELECT).user_data(Kind::Recv.pack(token)));
+    }
+
+    /// One receive into the whole capacity of a buffer, which comes back with it.
+    pub(crate) fn receive_bulk(&mut self, socket: RawFd, token: Token, mut bytes: Vec<u8>) {
+        bytes.clear();
+        let (pointer, len) = (bytes.as_mut_ptr(), bytes.capacity() as u32);
+        self.bulk.insert(token.slot, bytes);
+        let entry = opcode::Recv::new(Fd(socket), pointer, len).build();
+        self.push(entry.user_data(Kind::Bulk.pack(token)));
+    }
+
+    /// Receives under way that have buffers of their own.
+    pub(crate) fn bulk_len(&self) -> usize {
+        self.bulk.len()
     }
 
     /// Sends bytes and keeps them until they are sent. One send a connection at a time.
@@ -199,9 +217,10 @@ impl Ring {
         self.push(entry.user_data(kind.pack(NOBODY)));
     }
 
-    /// Ends a multishot receive; its last completion still comes.
+    /// Ends a receive; its last completion still comes.
     pub(crate) fn cancel_receive(&mut self, token: Token) {
-        self.cancel(Kind::Recv.pack(token));
+        let bulk = self.bulk.contains_key(&token.slot);
+        self.cancel(if bulk { Kind::Bulk } else { Kind::Recv }.pack(token));
     }
 
     /// Ends a multishot accept; its last completion still comes.
@@ -274,6 +293,16 @@ impl Ring {
                 buffer: cqueue::buffer_select(entry.flags()).map(BufferId::new),
                 last,
             },
+            BULK => {
+                let mut bytes = self.bulk.remove(&token.slot).unwrap_or_default();
+                let result = result.map(|count| {
+                    let count = (count as usize).min(bytes.capacity());
+                    // SAFETY: the kernel has written so many bytes to the buffer's start.
+                    unsafe { bytes.set_len(count) };
+                    bytes
+                });
+                Event::ReceivedBulk { token, result }
+            }
             SEND => Event::Sent { send: token.slot, result: result.map(|count| count as usize) },
             ACCEPT => Event::Accepted { token, result, last },
             POLL => Event::Readable { last },
@@ -462,6 +491,9 @@ impl Drop for Ring {
         // What is still running reads from `sends` and writes to `buffers`. Closing a ring ends
         // its operations, but not at once: so such memory is given up, never freed under them.
         let busy = !self.sends.is_empty();
+        if !self.bulk.is_empty() {
+            std::mem::forget(std::mem::take(&mut self.bulk));
+        }
         #[cfg(feature = "files")]
         if !self.operations.is_empty() {
             std::mem::forget(std::mem::take(&mut self.operations));
@@ -548,6 +580,7 @@ struct RsrcUpdate {
 
 const NOBODY: Token = Token { slot: 0, generation: 0 };
 const RECV: u8 = Kind::Recv as u8;
+const BULK: u8 = Kind::Bulk as u8;
 const SEND: u8 = Kind::Send as u8;
 const ACCEPT: u8 = Kind::Accept as u8;
 const POLL: u8 = Kind::Poll as u8;

@@ -28,8 +28,8 @@ use super::tasks::Polled;
 use crate::base::counters::Count;
 use crate::base::wire::{Close, Wire};
 use crate::limits::{
-    ACCEPT_PAUSE_MS, GLOMMIO_MS_MAX, INBOX_BYTES_MAX, LINGER_MS_MAX, OUTBOX_BYTES_MAX, PARK_MS_MAX,
-    RECV_BUFFER_BYTES, TICK_MS,
+    ACCEPT_PAUSE_MS, BULK_RECEIVES_MAX, GLOMMIO_MS_MAX, INBOX_BYTES_MAX, LINGER_MS_MAX,
+    OUTBOX_BYTES_MAX, PARK_MS_MAX, RECV_BUFFER_BYTES, TICK_MS,
 };
 use crate::ring::{Event, Ring, SendStep, Timer, Token, socket};
 
@@ -169,6 +169,15 @@ impl<G: Guest> Driver<G> {
                         self.receive_ended(token);
                     }
                 }
+                Event::ReceivedBulk { token, result } => {
+                    self.busy += 1;
+                    match result {
+                        Ok(bytes) if bytes.is_empty() => self.finished(token),
+                        Ok(bytes) => self.received_bulk(token, bytes),
+                        Err(error) => self.receive_failed(token, error),
+                    }
+                    self.receive_ended(token);
+                }
                 Event::Sent { send, result } => {
                     self.busy += 1;
                     self.sent(send, result);
@@ -282,9 +291,13 @@ impl<G: Guest> Driver<G> {
         match conn.recv {
             Recv::Off if !full && !wire.is_eof() && !wire.is_dead() => {
                 conn.recv = Recv::Armed;
-                match conn.bulk {
-                    true => self.ring.receive_once(conn.fd, token),
-                    false => self.ring.receive(conn.fd, token),
+                if !conn.bulk {
+                    self.ring.receive(conn.fd, token);
+                } else if self.ring.bulk_len() < BULK_RECEIVES_MAX {
+                    let buffer = self.local.spares.take_large();
+                    self.ring.receive_bulk(conn.fd, token, buffer);
+                } else {
+                    self.ring.receive_once(conn.fd, token);
                 }
             }
             Recv::Armed if full => {
@@ -347,6 +360,19 @@ impl<G: Guest> Driver<G> {
                 }
             }
             Phase::Open | Phase::Lingering | Phase::Closing => {}
+        }
+    }
+
+    /// Bytes in a buffer of their own, which becomes the connection's.
+    fn received_bulk(&mut self, token: Token, bytes: Vec<u8>) {
+        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        if conn.generation == token.generation
+            && conn.phase == Phase::Open
+            && conn.wire.closing() == Close::Open
+        {
+            self.local.counters.add(Count::BytesIn, bytes.len() as u64);
+            conn.bulk = bytes.len() >= RECV_BUFFER_BYTES;
+            conn.wire.push_owned(bytes);
         }
     }
 

@@ -31,8 +31,8 @@ pub(super) struct Conn {
     pub(super) task: TaskKey,
     pub(super) wire: Rc<Wire>,
     pub(super) recv: Recv,
-    /// It sends faster than it is read: one buffer is received at a time. A multishot receive puts
-    /// up to 32 into one turn.
+    /// It sends faster than it is read: one receive at a time, into a buffer of its own. A
+    /// multishot one puts up to 32 provided buffers into one turn.
     pub(super) bulk: bool,
     pub(super) send: Option<u32>,
     pub(super) phase: Phase,

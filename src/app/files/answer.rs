@@ -6,7 +6,7 @@ use crate::app::core::{Core, Phase, name_bit};
 use crate::app::ctx::Ctx;
 use crate::app::reply::Reply;
 use crate::error::{Error, Result};
-use crate::files::body::{FileBody, Parts};
+use crate::files::body::{FileBody, Parts, Several};
 use crate::files::open::Open;
 use crate::files::tree::{Found, Tree, is_safe};
 use crate::http::accept;
@@ -164,7 +164,7 @@ impl<S> Ctx<S> {
         };
         let parts = spans.iter().map(part).collect();
         let end = format!("\r\n--{boundary}--\r\n").into_bytes();
-        FileBody { open, parts: Parts::Several(parts, end) }
+        FileBody { open, parts: Parts::Several(Box::new(Several { parts, end })) }
     }
 }
 
