@@ -116,6 +116,9 @@ mod book {
     #[cfg(feature = "ws")]
     #[doc = include_str!("../docs/src/sockets.md")]
     struct Sockets;
+    #[cfg(feature = "files")]
+    #[doc = include_str!("../docs/src/files.md")]
+    struct Files;
     #[doc = include_str!("../docs/src/shards.md")]
     struct Shards;
     #[doc = include_str!("../docs/src/middleware.md")]
