@@ -74,6 +74,18 @@ impl<S> Ctx<S> {
     }
 
     /// How much of the body has been read, of how much.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn half(cx: &Ctx<()>) -> Result<Reply> {
+    ///     cx.body().await?;
+    ///     cx.json(&cx.upload_progress().percent)
+    /// }
+    /// # let app = App::new(()).post("/", half);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.post("/").body("hello").await.text("100.0");
+    /// # });
+    /// ```
     pub fn upload_progress(&self) -> UploadProgress {
         let (received, total) = self.core.body_progress();
         let percent = total.map(|total| match total {
@@ -85,6 +97,24 @@ impl<S> Ctx<S> {
 }
 
 /// A body that tells how far it has come: see [`Ctx::progress`].
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// # use std::time::Duration;
+/// async fn store(cx: &Ctx<()>) -> Result<Reply> {
+///     let shown = cx.progress(Duration::from_secs(1), |it| println!("{} bytes", it.received));
+///     let mut rows = soloist::JsonItems::<u64, _>::of(shown);
+///     let mut sum = 0;
+///     while let Some(row) = rows.next().await? {
+///         sum += row;
+///     }
+///     cx.json(&sum)
+/// }
+/// # let app = App::new(()).post("/", store);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # client.post("/").body("[1,2]").await.text("3");
+/// # });
+/// ```
 pub struct Progress<'a, S, F> {
     cx: &'a Ctx<S>,
     every_ms: u64,

@@ -26,6 +26,12 @@ pub struct FormOptions {
 impl FormOptions {
     /// 32 MiB of memory for a request, files of any size that the body may have, temporary ones
     /// where the system has them.
+    ///
+    /// ```
+    /// use soloist::FormOptions;
+    ///
+    /// let options = FormOptions::new(); // as `cx.form_files()` has them
+    /// ```
     pub fn new() -> FormOptions {
         FormOptions {
             memory_bytes_max: FORM_MEMORY_BYTES_MAX,
@@ -36,12 +42,24 @@ impl FormOptions {
 
     /// Bytes of all parts of a request that are kept in memory. A file that does not fit goes to a
     /// temporary file; a field that does not is refused with 413.
+    ///
+    /// ```
+    /// use soloist::FormOptions;
+    ///
+    /// let frugal = FormOptions::new().memory_bytes_max(1 << 20);
+    /// ```
     pub fn memory_bytes_max(mut self, bytes: u64) -> FormOptions {
         self.memory_bytes_max = bytes;
         self
     }
 
     /// Bytes of one file; more: 413.
+    ///
+    /// ```
+    /// use soloist::FormOptions;
+    ///
+    /// let avatars = FormOptions::new().file_bytes_max(256 * 1024);
+    /// ```
     pub fn file_bytes_max(mut self, bytes: u64) -> FormOptions {
         self.file_bytes_max = bytes;
         self
@@ -49,6 +67,12 @@ impl FormOptions {
 
     /// Where temporary files lie. On the file system of what they become,
     /// [`FormFile::persist`] costs no copy.
+    ///
+    /// ```
+    /// use soloist::FormOptions;
+    ///
+    /// let uploads = FormOptions::new().temp_dir("/srv/uploads"); // where they will stay
+    /// ```
     pub fn temp_dir(mut self, dir: impl Into<PathBuf>) -> FormOptions {
         self.temp_dir = dir.into();
         self
@@ -62,6 +86,23 @@ impl Default for FormOptions {
 }
 
 /// A form that was read whole: see [`Ctx::form_files`]. What it holds in files goes with it.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+///     let form = cx.form_files().await?;
+///     let title = form.text("title").unwrap_or("untitled");
+///     cx.text(format!("{title}: {:?}", form.file("photo").map(|it| it.len())))
+/// }
+/// # let app = App::new(()).post("/", read);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+/// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+/// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+/// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+/// # call.body(body).await.text("Sea: Some(3)");
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct FormFiles {
     fields: Vec<(String, String)>,
@@ -69,6 +110,23 @@ pub struct FormFiles {
 }
 
 /// A file of a form, in memory or on disk.
+///
+/// ```
+/// # use soloist::{prelude::*, testing::TestClient};
+/// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+///     let form = cx.form_files().await?;
+///     let photo = form.file("photo").ok_or_else(|| Error::bad_request("photo: missing"))?;
+///     cx.text(format!("{} ({:?})", photo.file_name(), photo.content_type()))
+/// }
+/// # let app = App::new(()).post("/", read);
+/// # TestClient::run(async move |_| Ok(app), async |client| {
+/// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+/// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+/// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+/// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+/// # call.body(body).await.text(r#"a.png (Some("image/png"))"#);
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct FormFile {
     name: String,
@@ -134,6 +192,23 @@ impl<S> Ctx<S> {
     ///
     /// # Errors
     /// As of [`form_files`](Ctx::form_files); 413 for a file that is too large.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let options = soloist::FormOptions::new().file_bytes_max(2); // a small one, to see it
+    ///     let form = cx.form_files_with(&options).await?;
+    ///     cx.json(&form.into_files().len())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("photo: more than 2 bytes");
+    /// # });
+    /// ```
     pub async fn form_files_with(&self, options: &FormOptions) -> Result<FormFiles> {
         let mut whole = FormFiles { fields: Vec::new(), files: Vec::new() };
         let mut left = options.memory_bytes_max;
@@ -180,26 +255,110 @@ impl<S> Ctx<S> {
 
 impl FormFiles {
     /// The first field of that name that is no file.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let title = form.text("title").ok_or_else(|| Error::bad_request("title: missing"))?;
+    ///     cx.text(title)
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("Sea");
+    /// # });
+    /// ```
     pub fn text(&self, name: &str) -> Option<&str> {
         self.fields().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
     /// Fields that are no files, in order, with their names.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     cx.json(&form.fields().collect::<Vec<_>>())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text(r#"[["title","Sea"]]"#);
+    /// # });
+    /// ```
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The first file of that name.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     cx.json(&form.file("photo").is_some())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("true");
+    /// # });
+    /// ```
     pub fn file(&self, name: &str) -> Option<&FormFile> {
         self.files.iter().find(|it| it.name == name)
     }
 
     /// The same, taken out of the form.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let photo = cx.form_files().await?.into_file("photo");
+    ///     let photo = photo.ok_or_else(|| Error::bad_request("photo: missing"))?;
+    ///     photo.persist("target/into-file-of-a-doc-test").await?;
+    /// #   std::fs::remove_file("target/into-file-of-a-doc-test")?;
+    ///     cx.text("stored")
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("stored");
+    /// # });
+    /// ```
     pub fn into_file(self, name: &str) -> Option<FormFile> {
         self.files.into_iter().find(|it| it.name == name)
     }
 
     /// All files, in order.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let files = cx.form_files().await?.into_files();
+    ///     cx.json(&files.iter().map(|it| it.len()).sum::<u64>())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("3");
+    /// # });
+    /// ```
     pub fn into_files(self) -> Vec<FormFile> {
         self.files
     }
@@ -207,22 +366,90 @@ impl FormFiles {
 
 impl FormFile {
     /// The name of the field.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.text(photo.name())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("photo");
+    /// # });
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The name that the file has with the client: see
     /// [`FormPart::file_name`](crate::FormPart::file_name).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.text(photo.file_name())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("a.png");
+    /// # });
+    /// ```
     pub fn file_name(&self) -> &str {
         &self.file_name
     }
 
     /// The media type that the client says it is.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.text(photo.content_type().unwrap_or("unknown"))
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("image/png");
+    /// # });
+    /// ```
     pub fn content_type(&self) -> Option<&str> {
         self.content_type.as_deref()
     }
 
     /// Its bytes in all.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.json(&photo.len())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("3");
+    /// # });
+    /// ```
     pub fn len(&self) -> u64 {
         match &self.data {
             Data::Memory(bytes) => bytes.len() as u64,
@@ -231,11 +458,45 @@ impl FormFile {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.json(&photo.is_empty()) // no file was chosen, or one without bytes
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("false");
+    /// # });
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Its bytes, if they are in memory.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     cx.json(&photo.bytes().is_some_and(|bytes| bytes.starts_with(b"PNG")))
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("true");
+    /// # });
+    /// ```
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.data {
             Data::Memory(bytes) => Some(bytes),
@@ -249,6 +510,25 @@ impl FormFile {
     /// # Errors
     /// As of [`TempFile::persist`]: 507 when the disk is full, 500 if it lies on another file
     /// system than the [temporary files](FormOptions::temp_dir).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     photo.persist("target/persist-of-a-doc-test").await?;
+    /// #   std::fs::remove_file("target/persist-of-a-doc-test")?;
+    ///     cx.text("stored")
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("stored");
+    /// # });
+    /// ```
     pub async fn persist(self, path: impl Into<PathBuf>) -> Result<()> {
         let path = path.into();
         match self.data {
@@ -268,6 +548,25 @@ impl FormFile {
     ///
     /// # Errors
     /// As of [`TempFile::write`].
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn read(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let form = cx.form_files().await?;
+    ///     let photo = form.into_file("photo").ok_or_else(|| Error::bad_request("photo"))?;
+    ///     let mut file = photo.into_temp().await?;
+    ///     file.write(b" and more").await?;
+    ///     cx.json(&file.len())
+    /// }
+    /// # let app = App::new(()).post("/", read);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # let body = "--x\r\ncontent-disposition: form-data; name=title\r\n\r\nSea\r\n--x\r\n\
+    /// #     content-disposition: form-data; name=photo; filename=a.png\r\n\
+    /// #     content-type: image/png\r\n\r\nPNG\r\n--x--\r\n";
+    /// # let call = client.post("/").header("content-type", "multipart/form-data; boundary=x");
+    /// # call.body(body).await.text("12");
+    /// # });
+    /// ```
     pub async fn into_temp(self) -> Result<TempFile> {
         match self.data {
             Data::Disk(file) => Ok(*file),

@@ -30,6 +30,12 @@ pub struct Files {
 impl Files {
     /// The files below a directory: `index.html` stands for its directory, hidden files are not
     /// there, symlinks are followed if they stay below, files compressed beforehand are found.
+    ///
+    /// ```
+    /// use soloist::prelude::*;
+    ///
+    /// let app = App::new(()).files_with("/assets", soloist::Files::new("src"));
+    /// ```
     pub fn new(dir: impl Into<PathBuf>) -> Files {
         Files {
             dir: dir.into(),

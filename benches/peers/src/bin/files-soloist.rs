@@ -23,6 +23,9 @@ fn main() -> Result<()> {
             file.persist(dir.join("upload")).await?;
             cx.status(201).json(&bytes)
         };
-        Ok(App::new(()).files("/", root).put("/upload", upload))
+        Ok(App::new(())
+            .get("/hello", async |cx| cx.text("hello, world"))
+            .files("/", root)
+            .put("/upload", upload))
     })
 }
