@@ -1,6 +1,7 @@
 //! The server at work, on a page: shards, counters, latencies.
 //!
-//! Run with: `cargo run --release --example tour`; with `--features ws` visitors see each other
+//! Run with: `cargo run --release --example tour`; with `--features ws,files` visitors see each
+//! other, files go up, and the source can be looked at
 //! Try: a browser on http://127.0.0.1:8080/, and beside it
 //! `wrk -t1 -c64 -d20 http://127.0.0.1:8080/hello`
 
@@ -8,6 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+#[cfg(feature = "files")]
+use soloist::Files;
 use soloist::middleware::{Incoming, request_id, secure_headers};
 use soloist::prelude::*;
 
@@ -34,7 +37,22 @@ async fn app(_: Shard) -> Result<App<()>> {
         .get("/live", live);
     #[cfg(feature = "ws")]
     let app = app.ws("/company", company);
+    #[cfg(feature = "files")]
+    let app = app.put("/upload", upload).files_with(
+        "/source",
+        Files::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).listing(true),
+    );
     Ok(app)
+}
+
+/// Bytes to a file that nobody sees and that is gone with the request.
+#[cfg(feature = "files")]
+async fn upload(cx: &Ctx<()>) -> Result<Reply> {
+    let since_ms = cx.shard().now_ms();
+    let mut file = cx.shard().temp_file(std::env::temp_dir()).await?;
+    let bytes = file.take(cx).await?;
+    let ms = cx.shard().now_ms() - since_ms;
+    cx.json(&serde_json::json!({ "bytes": bytes, "ms": ms, "shard": cx.shard().id() }))
 }
 
 /// Everyone who looks at the page, on whatever shard.
@@ -152,10 +170,19 @@ fn the_tour() {
         client.post("/echo").body("abc").await.expect(200).text("abc");
         let stats: serde_json::Value = client.get("/stats").await.expect(200).json();
         assert_eq!(stats["counts"]["requests"], 6);
+        #[cfg(feature = "files")]
+        {
+            client.get("/source/").await.expect(200).contains("lib.rs");
+            client.get("/source/../Cargo.toml").await.expect(404);
+            let told = client.put("/upload").body("a file").await.expect(200);
+            assert_eq!(told.json::<serde_json::Value>()["bytes"], 6);
+        }
+        let before: serde_json::Value = client.get("/stats").await.expect(200).json();
+        let before = before["counts"]["requests"].as_u64().expect("a count");
         let mut live = client.get("/live").events().await;
         for _ in 0..3 {
             let told: serde_json::Value = live.next().await.expect("an event").json();
-            assert_eq!(told["rows"][0]["requests"], 7);
+            assert_eq!(told["rows"][0]["requests"], before + 1);
         }
     });
 }
