@@ -2,7 +2,7 @@
 //! memory; then the ways to the socket, and files that change on their way.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -573,7 +573,10 @@ fn begin(stream: &mut TcpStream, count: usize) -> (String, Vec<u8>) {
             Some(end) => end + 4 + count - raw.len(),
             None => 64,
         });
-        let got = stream.read(&mut bytes[..room]).expect("bytes");
+        let got = match stream.read(&mut bytes[..room]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            got => got.expect("bytes"),
+        };
         assert!(got > 0, "it ended early: {}", String::from_utf8_lossy(&raw));
         raw.extend_from_slice(&bytes[..got]);
     }

@@ -56,9 +56,22 @@ pub(crate) fn if_range(value: &str, tag: &str, modified: SystemTime) -> bool {
     }
 }
 
-/// A date of HTTP; one that is none means nothing.
+/// A date of HTTP; one that is none means nothing. All before 1970 are one, earlier than any file.
 pub(crate) fn date(text: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(text.trim()).ok()
+    let text = text.trim();
+    httpdate::parse_http_date(text).ok().or_else(|| before_1970(text))
+}
+
+/// Years that the parser does not know. The calendar repeats every 400 years, weekdays too, so such
+/// a date is one if it is one 2000 years later.
+fn before_1970(text: &str) -> Option<SystemTime> {
+    let at =
+        if text.ends_with(" GMT") { "Sun, 06 Nov ".len() } else { text.len().checked_sub(4)? };
+    let (day, time) = (text.get(..at)?, text.get(at + 4..)?);
+    let digits = text.get(at..at + 4).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let year = digits.parse::<u32>().ok().filter(|year| *year < 1970)?;
+    httpdate::parse_http_date(&format!("{day}{}{time}", year + 2000)).ok()?;
+    UNIX_EPOCH.checked_sub(Duration::from_secs(1))
 }
 
 /// Dates of HTTP have no more.
@@ -92,6 +105,7 @@ mod tests {
             (["", same, "", ""], go),
             (["", after, "", ""], go),
             (["", before, "", ""], failed),
+            (["", "Fri, 01 Jan 1904 00:00:00 GMT", "", ""], failed),
             (["", "yesterday", "", ""], go),
             ([tag, before, "", ""], go), // a tag says more than a date
             ([other, same, "", ""], failed),
@@ -132,5 +146,34 @@ mod tests {
             assert_eq!(if_range(value, tag, modified), want, "If-Range: {value}");
         }
         assert!(!if_range("W/\"a\"", "W/\"a\"", modified));
+    }
+
+    #[test]
+    fn dates() {
+        let earlier = UNIX_EPOCH.checked_sub(Duration::from_secs(1));
+        for (text, want) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(UNIX_EPOCH)),
+            (" Thu Jan  1 00:00:00 1970 ", Some(UNIX_EPOCH)),
+            ("Thursday, 01-Jan-70 00:00:00 GMT", Some(UNIX_EPOCH)),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", earlier),
+            ("Fri, 01 Jan 1904 00:00:00 GMT", earlier),
+            ("Fri Jan  1 00:00:00 1904", earlier),
+            ("Mon, 01 Jan 0001 00:00:00 GMT", earlier),
+            ("Tue, 29 Feb 1600 00:00:00 GMT", earlier),
+            ("Thu, 29 Feb 1900 00:00:00 GMT", None),
+            ("Sat, 01 Jan 1904 00:00:00 GMT", None),
+            ("Fri, 32 Jan 1904 00:00:00 GMT", None),
+            ("Fri, 01 Jan 1904 24:00:00 GMT", None),
+            ("Fri, 01 Jan 1904 00:00:00 +00", None),
+            ("Fri, 01 Jan +904 00:00:00 GMT", None),
+            ("Fri, 01 Jan 1904 GMT", None),
+            ("1904", None),
+            ("\u{e9}904", None),
+            (" GMT", None),
+            ("190", None),
+            ("", None),
+        ] {
+            assert_eq!(date(text), want, "{text}");
+        }
     }
 }
