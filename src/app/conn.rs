@@ -34,8 +34,8 @@ pub(crate) async fn serve(site: Rc<Site>, wire: Rc<Wire>) {
             Woken::Bytes => {}
             Woken::End => return conn.wire.close(Close::Staged),
             Woken::Dead => return conn.wire.close(Close::Abort),
-            Woken::Truncated => return conn.refuse(&TRUNCATED),
-            Woken::Late => return conn.refuse(&LATE),
+            Woken::Truncated => return conn.refuse(&TRUNCATED, false),
+            Woken::Late => return conn.refuse(&LATE, false),
         }
         let mut core = conn.site.take_core();
         let turn = conn.take_turn(&mut core).await;
@@ -46,7 +46,7 @@ pub(crate) async fn serve(site: Rc<Site>, wire: Rc<Wire>) {
                 let since_ms = waiting.since_ms.unwrap_or(conn.now_ms());
                 waiting = Waiting { seen_bytes: bytes, since_ms: Some(since_ms) };
             }
-            Turn::Refused(refusal) => return conn.refuse(&refusal),
+            Turn::Refused(refusal, to_head) => return conn.refuse(&refusal, to_head),
             Turn::Close(how) => return conn.wire.close(how),
             Turn::Upgrade(running) => {
                 // It goes on without what a connection of HTTP holds.
@@ -115,8 +115,11 @@ enum Woken {
 /// How a connection stands after what it had received was served.
 enum Turn {
     Idle,
-    Partial { bytes: usize },
-    Refused(Refusal),
+    Partial {
+        bytes: usize,
+    },
+    /// Whether what was refused is a HEAD, to which no body may be sent (RFC 9110 section 9.3.2).
+    Refused(Refusal, bool),
     Close(Close),
     Upgrade(Running),
 }
@@ -204,7 +207,7 @@ impl Conn {
                     return Turn::Partial { bytes: it.buf.len() - it.base };
                 }
                 Parsed::Refused(refusal) => {
-                    return Turn::Refused(refusal);
+                    return Turn::Refused(refusal, it.buf[it.base..].starts_with(b"HEAD "));
                 }
             }
             it.received_ns = local.clock.now_ns();
@@ -408,10 +411,13 @@ impl Conn {
         true
     }
 
-    fn refuse(&self, refusal: &Refusal) {
+    fn refuse(&self, refusal: &Refusal, to_head: bool) {
         let count = if refusal.status == 408 { Count::TimedOut } else { Count::RefusedHead };
         self.site.local.counters.add(count, 1);
-        let answer = self.site.refusal(refusal);
+        let mut answer = self.site.refusal(refusal);
+        if to_head && let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+            answer.truncate(end + 4);
+        }
         self.wire.write(|out| out.extend_from_slice(&answer));
         self.wire.close(Close::Staged);
     }

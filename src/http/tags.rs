@@ -29,7 +29,11 @@ pub(crate) fn has_tag(list: &str, tag: &str, how: Compare) -> bool {
         if this == wanted && (strong || how == Compare::Weak) {
             return true;
         }
-        rest = after;
+        let next = after.trim_start_matches([' ', '\t']);
+        if !next.is_empty() && !next.starts_with(',') {
+            return false;
+        }
+        rest = next;
     }
 }
 
@@ -56,6 +60,9 @@ mod tests {
             ("a", "\"a\"", false, false),
             ("\"a", "\"a\"", false, false),
             ("", "\"a\"", false, false),
+            ("\"b\" \"a\"", "\"a\"", false, false),
+            ("\"b\"\"a\"", "\"a\"", false, false),
+            ("\"a\" x", "\"a\"", true, true),
             ("x, \"a\"", "\"a\"", false, false),
         ] {
             assert_eq!(has_tag(list, tag, Compare::Weak), weak, "{list} {tag}");
