@@ -50,9 +50,9 @@ impl How {
     }
 
     /// To be read and written; the path is that of the directory on whose file system it has no
-    /// name.
+    /// name. Once it has one, those may read it whom the process lets (umask).
     pub(crate) fn unnamed() -> How {
-        How::new(libc::O_RDWR | libc::O_TMPFILE, 0o600, 0)
+        How::new(libc::O_RDWR | libc::O_TMPFILE, 0o666, 0)
     }
 
     fn new(flags: i32, mode: u32, resolve: u64) -> How {
