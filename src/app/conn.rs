@@ -378,12 +378,12 @@ impl Conn {
     /// Sends the file that is the body, if one is. False if it was cut off.
     #[cfg(feature = "files")]
     async fn answer_file(&self, core: &Core) -> bool {
-        let Some(file) = core.file.take() else { return true };
+        let Some(mut file) = core.file.take() else { return true };
         let (local, wire) = (&self.site.local, &*self.wire);
         if core.head.method == Method::Head || is_bodiless(core.status.get()) {
             return true;
         }
-        if send::send_small(local, wire, &file) {
+        if send::send_small(local, wire, &mut file) {
             return true;
         }
         // In the arena: an idle connection holds no room for it.

@@ -28,19 +28,31 @@ use crate::shard::time::Armed;
 #[derive(Debug)]
 pub(crate) struct Cut;
 
-/// Writes a small body that is in memory, behind its head. False if it takes more than that.
+/// Writes what of a body is small and in memory, behind its head. False if more is left.
 #[inline]
-pub(crate) fn send_small(local: &Local, wire: &Wire, body: &FileBody) -> bool {
-    let Parts::One(span) = body.parts else { return false };
+pub(crate) fn send_small(local: &Local, wire: &Wire, body: &mut FileBody) -> bool {
+    let Parts::One(span) = &mut body.parts else { return false };
     if span.from == span.to {
         return true;
     }
-    let Some(map) = &body.open.map else { return false };
-    if wire.socket().is_none() || !body.open.is_resident(span, local.clock.now_ms()) {
+    let Some(map) = &body.open.map else {
+        if span.len() <= FILE_COPY_BYTES_MAX {
+            span.from += copy(wire, &body.open, *span);
+        }
+        return span.from == span.to;
+    };
+    if wire.socket().is_none() || !body.open.is_resident(*span, local.clock.now_ms()) {
         return false;
     }
     wire.write_mapped(map.clone(), span.from as u32, span.len() as u32);
     true
+}
+
+/// Reads what is in memory behind what is written; how many bytes that was.
+fn copy(wire: &Wire, open: &Open, span: Span) -> u64 {
+    let len = span.len() as usize;
+    let read = |out: &mut Vec<u8>| file::read_resident(&open.file, out, span.from, len);
+    wire.write(read).unwrap_or(0) as u64
 }
 
 /// Sends a body behind what is written, and returns when all of it is written.
@@ -76,7 +88,7 @@ impl Sender<'_> {
     async fn span(&self, mut span: Span) -> Result<(), Cut> {
         if span.len() <= FILE_COPY_BYTES_MAX {
             self.room(OUTBOX_BYTES_MAX).await?;
-            span.from += self.copy(span);
+            span.from += copy(self.wire, self.open, span);
         }
         while span.from < span.to {
             let window = Span { to: span.to.min(span.from + FILE_WINDOW_BYTES), ..span };
@@ -94,13 +106,6 @@ impl Sender<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Reads what is in memory behind what is written; how many bytes that was.
-    fn copy(&self, span: Span) -> u64 {
-        let len = span.len() as usize;
-        let read = |out: &mut Vec<u8>| file::read_resident(&self.open.file, out, span.from, len);
-        self.wire.write(read).unwrap_or(0) as u64
     }
 
     fn way(&self, window: Span) -> Way {
