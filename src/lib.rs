@@ -60,6 +60,7 @@ pub use app::events::{Event, Events};
 pub use app::files::{
     form::{FormFile, FormFiles, FormOptions},
     options::Files,
+    tus::{Tus, TusUpload},
 };
 pub use app::handler::{Handler, Middleware};
 pub use app::multipart::{Form, FormPart};

@@ -235,6 +235,24 @@ pub(crate) const FILE_PROBED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long pages that were found in memory are taken to be there: those in use stay.
 #[cfg(feature = "files")]
 pub(crate) const FILE_RESIDENT_MS: u64 = 100;
+/// Bytes of an upload by tus, unless its options say otherwise.
+#[cfg(feature = "files")]
+pub(crate) const TUS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Seconds until an unfinished upload by tus is removed, unless its options say otherwise.
+#[cfg(feature = "files")]
+pub(crate) const TUS_EXPIRES_S: u64 = 24 * 60 * 60;
+/// What its options may say at most: a hundred years.
+#[cfg(feature = "files")]
+pub(crate) const TUS_EXPIRES_S_MAX: u64 = 100 * 365 * 24 * 60 * 60;
+/// Between two looks of a shard for uploads that have expired.
+#[cfg(feature = "files")]
+pub(crate) const TUS_SWEEP_MS: u64 = 60_000;
+/// Pairs in the metadata of an upload by tus.
+#[cfg(feature = "files")]
+pub(crate) const TUS_METADATA_MAX: usize = 100;
+/// Bytes of what is noted of an upload by tus: a head holds no more metadata.
+#[cfg(feature = "files")]
+pub(crate) const TUS_INFO_BYTES_MAX: u64 = 256 * 1024;
 /// Entries of a directory that its page shows.
 #[cfg(feature = "files")]
 pub(crate) const LISTING_ENTRIES_MAX: usize = 10_000;

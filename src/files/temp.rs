@@ -3,19 +3,16 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::future::poll_fn;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::append::{Appender, failed};
 use crate::error::{Error, Result};
-use crate::limits::STREAM_BYTES_MAX;
 use crate::ring::file::{How, Op, link, opened};
-use crate::shard::operations::Operation;
 use crate::shard::{Local, Shard};
 
 /// A file that nobody else sees, written by the shard's ring, gone when it is dropped: by the end
@@ -42,14 +39,9 @@ use crate::shard::{Local, Shard};
 /// ```
 pub struct TempFile {
     local: Rc<Local>,
-    file: Rc<File>,
+    out: Appender,
     /// Its name, where it must have one.
     named: Option<PathBuf>,
-    /// What is not handed to the ring yet, and where it belongs.
-    buffer: Vec<u8>,
-    handed: u64,
-    /// The write that is under way.
-    writing: Option<Operation>,
 }
 
 impl TempFile {
@@ -64,8 +56,7 @@ impl TempFile {
             Err(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT) => named(local, dir).await?,
             Err(error) => return Err(failed(&dir.display().to_string(), error)),
         };
-        let (file, local) = (Rc::new(file), local.clone());
-        Ok(TempFile { local, file, named, buffer: Vec::new(), handed: 0, writing: None })
+        Ok(TempFile { local: local.clone(), out: Appender::new(local, file, 0), named })
     }
 
     /// Bytes written so far.
@@ -83,7 +74,7 @@ impl TempFile {
     /// # });
     /// ```
     pub fn len(&self) -> u64 {
-        self.handed + self.buffer.len() as u64
+        self.out.len()
     }
 
     /// Whether nothing is written yet.
@@ -110,20 +101,8 @@ impl TempFile {
     /// #     example(&client.shard()).await.expect("a file");
     /// # });
     /// ```
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            if self.buffer.capacity() == 0 {
-                self.buffer = self.local.spares.take_large();
-            }
-            let room = STREAM_BYTES_MAX - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-            if self.buffer.len() == STREAM_BYTES_MAX {
-                self.hand_over().await?;
-            }
-        }
-        Ok(())
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write(bytes).await
     }
 
     /// Waits until everything is written, and the disk has it.
@@ -131,10 +110,7 @@ impl TempFile {
     /// # Errors
     /// As of [`write`](TempFile::write).
     pub async fn sync(&mut self) -> Result<()> {
-        self.flush().await?;
-        let file = self.file.try_clone()?;
-        let synced = Shard(self.local.clone()).blocking(move || file.sync_all()).await?;
-        synced.map_err(|error| failed("the file", error.raw_os_error().unwrap_or(libc::EIO)))
+        self.out.sync().await
     }
 
     /// Gives it a name once all of it is written, in place of what had that name: whoever opens the
@@ -165,8 +141,8 @@ impl TempFile {
     }
 
     async fn name(mut self, path: PathBuf, replace: bool) -> Result<()> {
-        self.flush().await?;
-        let (file, named) = (self.file.try_clone()?, self.named.clone());
+        self.out.flush().await?;
+        let (file, named) = (self.out.file().try_clone()?, self.named.clone());
         let what = path.display().to_string();
         let give = move || match (named, replace) {
             (Some(named), true) => fs::rename(named, path),
@@ -186,56 +162,6 @@ impl TempFile {
             }
             Err(error) => Err(failed(&what, error.raw_os_error().unwrap_or(libc::EIO))),
         }
-    }
-
-    /// Waits until everything is written.
-    async fn flush(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.hand_over().await?;
-        }
-        self.written().await
-    }
-
-    /// Hands the buffer to the ring once the one before is written.
-    async fn hand_over(&mut self) -> Result<()> {
-        self.written().await?;
-        let buffer = std::mem::take(&mut self.buffer);
-        let at = self.handed;
-        self.handed += buffer.len() as u64;
-        let op = Op::Write { file: self.file.clone(), buffer, from: 0, at };
-        self.begin(op).await;
-        Ok(())
-    }
-
-    async fn begin(&mut self, op: Op) {
-        let mut writing = self.local.operations.start(op);
-        poll_fn(|cx| {
-            let _ = Pin::new(&mut writing).poll(cx); // its first poll asks for it
-            std::task::Poll::Ready(())
-        })
-        .await;
-        self.writing = Some(writing);
-    }
-
-    /// Waits for the write that is under way.
-    async fn written(&mut self) -> Result<()> {
-        while let Some(writing) = &mut self.writing {
-            let (result, op) = Pin::new(writing).await;
-            self.writing = None;
-            let Op::Write { file, buffer, from, at } = op else { return Ok(()) };
-            let count = match result {
-                Ok(0) => return Err(failed("the file", libc::EIO)),
-                Ok(count) => count,
-                Err(libc::EINTR | libc::EAGAIN) => 0,
-                Err(error) => return Err(failed("the file", error)),
-            };
-            if from + count == buffer.len() {
-                self.local.spares.give(buffer);
-                return Ok(());
-            }
-            self.begin(Op::Write { file, buffer, from: from + count, at: at + count as u64 }).await;
-        }
-        Ok(())
     }
 }
 
@@ -306,17 +232,6 @@ fn sweep_now(dir: &Path) {
         if ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
             let _ = fs::remove_file(entry.path());
         }
-    }
-}
-
-/// What an error of writing means to the client.
-fn failed(what: &str, error: i32) -> Error {
-    let cause = io::Error::from_raw_os_error(error);
-    match error {
-        libc::ENOSPC | libc::EDQUOT | libc::EFBIG => {
-            Error::new(507, "there is no room for it").because(cause)
-        }
-        _ => Error::new(500, "it cannot be stored").because(format!("{what}: {cause}")),
     }
 }
 

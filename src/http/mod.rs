@@ -1,6 +1,7 @@
 //! HTTP/1.1 as bytes in, bytes out: no I/O and no clock of its own.
 
 pub(crate) mod accept;
+pub(crate) mod base64;
 pub(crate) mod chunked;
 #[cfg(feature = "files")]
 pub(crate) mod conditional;

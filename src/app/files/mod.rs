@@ -2,7 +2,9 @@
 
 mod answer;
 pub(crate) mod form;
+mod growing;
 mod listing;
 pub(crate) mod options;
 mod route;
+pub(crate) mod tus;
 mod upload;
