@@ -235,6 +235,9 @@ pub(crate) const FILE_PROBED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long pages that were found in memory are taken to be there: those in use stay.
 #[cfg(feature = "files")]
 pub(crate) const FILE_RESIDENT_MS: u64 = 100;
+/// Bytes in a buffer of their own that are written from where they lie; fewer are gathered.
+#[cfg(feature = "files")]
+pub(crate) const APPEND_OWNED_BYTES_MIN: usize = 64 * 1024;
 /// Bytes of an upload by tus, unless its options say otherwise.
 #[cfg(feature = "files")]
 pub(crate) const TUS_BYTES_MAX: u64 = 1024 * 1024 * 1024;

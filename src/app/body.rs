@@ -88,6 +88,16 @@ impl<'a> Chunk<'a> {
         Chunk { start: 0, end: copy.len(), bytes: copy, spares }
     }
 
+    /// Its buffer, and where in it the chunk begins that ends with it; the chunk itself if more
+    /// follows there.
+    #[cfg(feature = "files")]
+    pub(crate) fn into_tail(mut self) -> Result<(Vec<u8>, usize), Self> {
+        if self.end != self.bytes.len() {
+            return Err(self);
+        }
+        Ok((std::mem::take(&mut self.bytes), self.start))
+    }
+
     /// To be handed on in parts; its buffer goes back with [`Unread::give`], or with a part.
     pub(crate) fn into_unread(mut self) -> Unread {
         Unread { bytes: std::mem::take(&mut self.bytes), start: self.start, end: self.end }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::error::{Error, Result};
-use crate::limits::STREAM_BYTES_MAX;
+use crate::limits::{APPEND_OWNED_BYTES_MIN, STREAM_BYTES_MAX};
 use crate::ring::file::Op;
 use crate::shard::operations::Operation;
 use crate::shard::{Local, Shard};
@@ -62,6 +62,23 @@ impl Appender {
                 self.hand_over().await?;
             }
         }
+        Ok(())
+    }
+
+    /// The same for a buffer of one's own, from byte `from` on: a large one is not copied.
+    pub(crate) async fn write_owned(&mut self, bytes: Vec<u8>, from: usize) -> Result<()> {
+        if bytes.len() - from < APPEND_OWNED_BYTES_MIN {
+            self.write(&bytes[from..]).await?;
+            self.local.spares.give(bytes);
+            return Ok(());
+        }
+        if !self.buffer.is_empty() {
+            self.hand_over().await?;
+        }
+        self.written().await?;
+        let at = self.handed;
+        self.handed += (bytes.len() - from) as u64;
+        self.begin(Op::Write { file: self.file.clone(), buffer: bytes, from, at }).await;
         Ok(())
     }
 

@@ -39,7 +39,7 @@ use crate::shard::{Local, Shard};
 /// ```
 pub struct TempFile {
     local: Rc<Local>,
-    out: Appender,
+    pub(crate) out: Appender,
     /// Its name, where it must have one.
     named: Option<PathBuf>,
 }
@@ -78,6 +78,18 @@ impl TempFile {
     }
 
     /// Whether nothing is written yet.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let file = shard.temp_file("target").await?;
+    /// assert!(file.is_empty());
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
+    /// # });
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -109,6 +121,21 @@ impl TempFile {
     ///
     /// # Errors
     /// As of [`write`](TempFile::write).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let mut file = shard.temp_file("target").await?;
+    /// file.write(b"an order").await?;
+    /// file.sync().await?; // now a power cut takes nothing
+    /// file.persist("target/sync-of-a-doc-test").await?;
+    /// # std::fs::remove_file("target/sync-of-a-doc-test")?;
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
+    /// # });
+    /// ```
     pub async fn sync(&mut self) -> Result<()> {
         self.out.sync().await
     }
@@ -118,6 +145,20 @@ impl TempFile {
     ///
     /// # Errors
     /// As of [`write`](TempFile::write), and 500 if the name cannot be given. It is gone then.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let mut file = shard.temp_file("target").await?;
+    /// file.write(b"version 2").await?;
+    /// file.persist("target/persist-of-temp-doc-test").await?; // at once, or not at all
+    /// # std::fs::remove_file("target/persist-of-temp-doc-test")?;
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
+    /// # });
+    /// ```
     pub async fn persist(self, path: impl Into<PathBuf>) -> Result<()> {
         self.name(path.into(), true).await
     }
@@ -185,6 +226,19 @@ impl Shard {
     ///
     /// # Errors
     /// 507 when the disk is full, 500 when nothing can be written there.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn example(shard: &Shard) -> Result<()> {
+    /// let mut file = shard.temp_file(std::env::temp_dir()).await?;
+    /// file.write(b"scratch").await?;
+    /// drop(file); // it leaves nothing
+    /// # Ok(())
+    /// # }
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// #     example(&client.shard()).await.expect("a file");
+    /// # });
+    /// ```
     pub async fn temp_file(&self, dir: impl AsRef<Path>) -> Result<TempFile> {
         TempFile::new(&self.0, dir.as_ref()).await
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::upload::append;
 use crate::app::ctx::Ctx;
 use crate::error::Result;
 use crate::files::append::Appender;
@@ -65,7 +66,7 @@ async fn copy<S>(cx: &Ctx<S>, out: &mut Appender, mut left: u64) -> Result<()> {
             return Err(cx.core.too_large());
         }
         left -= len;
-        out.write(&piece).await?;
+        append(out, piece).await?;
     }
     Ok(())
 }
