@@ -3,10 +3,15 @@
 use soloist::{Error, Result, Server};
 
 /// The server that the command line asks for.
+#[allow(dead_code)] // one example has a flag of its own
 pub fn server() -> Result<Server> {
+    server_of(std::env::args().skip(1))
+}
+
+/// The server that these arguments ask for.
+pub fn server_of(mut args: impl Iterator<Item = String>) -> Result<Server> {
     // Warnings of the start, and errors of handlers, go to standard error.
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let mut args = std::env::args().skip(1);
     let (mut addr, mut shards, mut cores) = (String::from("127.0.0.1:8080"), None, None);
     let mut congestion = None;
     while let Some(flag) = args.next() {
