@@ -213,16 +213,19 @@ pub(crate) const FILES_OPEN_MAX: usize = 512;
 /// How long what is known of a file is taken for granted.
 #[cfg(feature = "files")]
 pub(crate) const FILES_FRESH_MS: u64 = 1_000;
-/// A file up to this size is mapped while it is open, and leaves in one send with its head. Larger
-/// ones cost more to copy than the kernel's moving them does.
+/// A file up to this size is mapped while it is open.
 #[cfg(feature = "files")]
-pub(crate) const FILE_MAPPED_BYTES_MAX: u64 = 16 * 1024;
+pub(crate) const FILE_MAPPED_BYTES_MAX: u64 = 1024 * 1024;
+/// So many bytes of it leave mapped, in one send with their head. More cost more to copy than the
+/// kernel's moving them does.
+#[cfg(feature = "files")]
+pub(crate) const FILE_SMALL_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of a larger file that are read into the answer rather than moved by the kernel.
 #[cfg(feature = "files")]
 pub(crate) const FILE_COPY_BYTES_MAX: u64 = 32 * 1024;
 /// What the kernel moves before the others on the shard have their turn.
 #[cfg(feature = "files")]
-pub(crate) const FILE_WINDOW_BYTES: u64 = 1024 * 1024;
+pub(crate) const FILE_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// How long one answer's windows may go on before the others have their turn.
 #[cfg(feature = "files")]
 pub(crate) const FILE_TURN_NS_MAX: u64 = 100_000;

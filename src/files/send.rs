@@ -17,7 +17,8 @@ use crate::base::piece::Piece;
 use crate::base::wire::{Close, Wire};
 use crate::http::range::Span;
 use crate::limits::{
-    FILE_COPY_BYTES_MAX, FILE_TURN_NS_MAX, FILE_WINDOW_BYTES, OUTBOX_BYTES_MAX, STREAM_BYTES_MAX,
+    FILE_COPY_BYTES_MAX, FILE_SMALL_BYTES_MAX, FILE_TURN_NS_MAX, FILE_WINDOW_BYTES,
+    OUTBOX_BYTES_MAX, STREAM_BYTES_MAX,
 };
 use crate::ring::file::{self, Op};
 use crate::shard::Local;
@@ -35,17 +36,18 @@ pub(crate) fn send_small(local: &Local, wire: &Wire, body: &mut FileBody) -> boo
     if span.from == span.to {
         return true;
     }
-    let Some(map) = &body.open.map else {
-        if span.len() <= FILE_COPY_BYTES_MAX {
-            span.from += copy(wire, &body.open, *span);
-        }
-        return span.from == span.to;
-    };
-    if wire.socket().is_none() || !body.open.is_resident(*span, local.clock.now_ms()) {
-        return false;
+    if let Some(map) = &body.open.map
+        && span.len() <= FILE_SMALL_BYTES_MAX
+        && wire.socket().is_some()
+        && body.open.is_resident(*span, local.clock.now_ms())
+    {
+        wire.write_mapped(map.clone(), span.from as u32, span.len() as u32);
+        return true;
     }
-    wire.write_mapped(map.clone(), span.from as u32, span.len() as u32);
-    true
+    if span.len() <= FILE_COPY_BYTES_MAX {
+        span.from += copy(wire, &body.open, *span);
+    }
+    span.from == span.to
 }
 
 /// Reads what is in memory behind what is written; how many bytes that was.
