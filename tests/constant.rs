@@ -47,6 +47,11 @@ static COUNTING: Counting = Counting;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const PEAK_BYTES_MAX: usize = 1024 * 1024;
+/// Of a form whose client is faster than the disk: what is received, what is written, and what is
+/// gathered meanwhile, in buffers of 256 KiB, and a turn of provided buffers before.
+#[cfg(feature = "files")]
+const FORM_PEAK_BYTES_MAX: usize = 6 * 1024 * 1024;
+const FORM: &str = "multipart/form-data; boundary=x";
 
 /// Rows that the handler has had. The client stays close ahead of it: what the kernel and the ring
 /// hold of a body that comes faster than it is read is none of a reader's.
@@ -85,6 +90,17 @@ async fn app(_: Shard) -> Result<App<()>> {
             }
             cx.json(&(count, sum))
         });
+    #[cfg(feature = "files")]
+    let app = app.post("/form", async |cx| {
+        ROWS.store(u64::MAX, Ordering::Relaxed); // as fast as it comes: the disk is slower
+        let mut form = cx.multipart()?;
+        let mut sizes = Vec::new();
+        while let Some(part) = form.next().await? {
+            let mut file = cx.shard().temp_file(std::env::temp_dir()).await?;
+            sizes.push(file.take(part).await?);
+        }
+        cx.json(&sizes)
+    });
     #[cfg(feature = "csv")]
     let app = app.post("/csv", async |cx| {
         let (mut rows, mut count, mut sum) = (cx.csv::<(u64, String, String)>(), 0_u64, 0);
@@ -100,15 +116,17 @@ async fn app(_: Shard) -> Result<App<()>> {
 
 /// Sends a body of so many rows, written one by one, in chunks of no round size: the answer, and
 /// the most that was held meanwhile beyond what was held before.
-fn send(path: &str, rows: u64, row: impl Fn(u64, &mut String)) -> (String, usize) {
+fn send(path: &str, mime: &str, rows: u64, row: impl Fn(u64, &mut String)) -> (String, usize) {
     let _alone = ONE_AT_A_TIME.lock();
     let limits = Limits { body_bytes_max: 100_000_000, ..Limits::default() };
     let server = Server::bind("127.0.0.1:0").unpinned(1).limits(limits);
     let server = TestServer::start_with(server, app);
-    server.send("POST", path, "", b"[]").expect(200); // warm: no reader minds
+    if mime != FORM {
+        server.send("POST", path, "", b"[]").expect(200); // warm: no reader minds
+    }
     let mut socket = TcpStream::connect(server.addr()).expect("a connection");
     let head = "host: a\r\nconnection: close\r\ntransfer-encoding: chunked";
-    let head = format!("POST {path} HTTP/1.1\r\n{head}\r\n\r\n");
+    let head = format!("POST {path} HTTP/1.1\r\n{head}\r\ncontent-type: {mime}\r\n\r\n");
     let (mut text, mut sent) = (String::with_capacity(8_192), 0);
     ROWS.store(0, Ordering::Relaxed);
     let before = HELD.load(Ordering::Relaxed);
@@ -148,14 +166,14 @@ fn object(n: u64, out: &mut String) {
 
 #[test]
 fn an_array_of_100_000_objects() {
-    let (answer, peak) = send("/items", 100_000, object);
+    let (answer, peak) = send("/items", "application/json", 100_000, object);
     assert_eq!(answer, format!("[100000,{}]", 100_000_u64 * 99_999 / 2));
     assert!(peak < PEAK_BYTES_MAX, "{peak} bytes");
 }
 
 #[test]
 fn lines_of_the_same() {
-    let (answer, peak) = send("/lines", 100_000, object);
+    let (answer, peak) = send("/lines", "text/plain", 100_000, object);
     assert!(answer.starts_with("[100000,"), "{answer}");
     assert!(peak < PEAK_BYTES_MAX, "{peak} bytes");
 }
@@ -163,7 +181,7 @@ fn lines_of_the_same() {
 #[cfg(feature = "csv")]
 #[test]
 fn a_csv_of_200_000_rows() {
-    let (answer, peak) = send("/csv", 200_000, |n, out| {
+    let (answer, peak) = send("/csv", "text/csv", 200_000, |n, out| {
         let head = if n == 0 { "id,name,note\r\n" } else { "" };
         write!(out, "{head}{n},\"the name \"\"{n}\"\"\",\"\r\n\"\r\n").expect("text");
     });
@@ -171,10 +189,28 @@ fn a_csv_of_200_000_rows() {
     assert!(peak < PEAK_BYTES_MAX, "{peak} bytes");
 }
 
+#[cfg(feature = "files")]
+#[test]
+fn a_form_with_three_files_of_20_mb() {
+    let (answer, peak) = send("/form", FORM, 15_000, |n, out| {
+        if n % 5_000 == 0 {
+            let end = if n == 0 { "" } else { "\r\n" };
+            let head = "content-disposition: form-data; name=a; filename=b\r\n\r\n";
+            write!(out, "{end}--x\r\n{head}").expect("text");
+        }
+        write!(out, "{n:04000}").expect("text");
+        if n == 14_999 {
+            out.push_str("\r\n--x--\r\n");
+        }
+    });
+    assert_eq!(answer, "[20000000,20000000,20000000]");
+    assert!(peak < FORM_PEAK_BYTES_MAX, "{peak} bytes");
+}
+
 /// What is counted is what such a body takes: read whole it is over the bound.
 #[test]
 fn the_same_read_whole_is_over_the_bound() {
-    let (answer, peak) = send("/whole", 100_000, object);
+    let (answer, peak) = send("/whole", "text/plain", 100_000, object);
     let bytes: usize = answer.parse().expect("a number");
     assert!(bytes > 5_000_000 && peak > PEAK_BYTES_MAX, "{peak} bytes for {bytes}");
 }

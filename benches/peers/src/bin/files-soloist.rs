@@ -1,7 +1,40 @@
-//! Ours: files below a directory, and an upload beside them.
+//! Ours: files below a directory; uploads, forms and rows beside them.
 
+use serde::Deserialize;
 use soloist::prelude::*;
 use soloist_peers::Options;
+
+/// Each file of a form to a temporary one.
+async fn form(cx: &Ctx<()>) -> Result<Reply> {
+    let (mut form, mut sizes) = (cx.multipart()?, Vec::new());
+    while let Some(part) = form.next().await? {
+        let mut file = cx.shard().temp_file(std::env::temp_dir()).await?;
+        sizes.push(file.take(part).await?);
+    }
+    cx.json(&sizes)
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: u64,
+    name: String,
+}
+
+async fn json(cx: &Ctx<()>) -> Result<Reply> {
+    let (mut rows, mut sum) = (cx.json_items::<Row>(), 0);
+    while let Some(row) = rows.next().await? {
+        sum += row.id + row.name.len() as u64;
+    }
+    cx.json(&sum)
+}
+
+async fn csv(cx: &Ctx<()>) -> Result<Reply> {
+    let (mut rows, mut sum) = (cx.csv::<Row>(), 0);
+    while let Some(row) = rows.next().await? {
+        sum += row.id + row.name.len() as u64;
+    }
+    cx.json(&sum)
+}
 
 fn main() -> Result<()> {
     let options = Options::from_args();
@@ -26,6 +59,9 @@ fn main() -> Result<()> {
         Ok(App::new(())
             .get("/hello", async |cx| cx.text("hello, world"))
             .files("/", root)
-            .put("/upload", upload))
+            .put("/upload", upload)
+            .post("/form", form)
+            .post("/json", json)
+            .post("/csv", csv))
     })
 }
