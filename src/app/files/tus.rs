@@ -68,6 +68,16 @@ pub struct Tus<S> {
 }
 
 /// An upload whose last byte is in: for [`Tus::on_done`].
+///
+/// ```
+/// use soloist::TusUpload;
+///
+/// /// The name that the client gives the file, if it has one.
+/// fn file_name(upload: &TusUpload) -> Option<&str> {
+///     let mut named = upload.metadata.iter().filter(|(key, _)| key == "filename");
+///     named.next().map(|(_, name)| name.as_str())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TusUpload {
     /// 32 hexadecimal digits, a secret of its client's.
@@ -84,6 +94,11 @@ pub struct TusUpload {
 impl<S: 'static> Tus<S> {
     /// Uploads into a directory, which must be there: at most 1 GiB each, and gone if they are not
     /// whole after 24 hours.
+    ///
+    /// ```
+    /// # use soloist::{Tus, prelude::*};
+    /// let app = App::new(()).tus("/uploads", Tus::new("target"));
+    /// ```
     pub fn new(dir: impl Into<PathBuf>) -> Tus<S> {
         let (bytes_max, expires_s) = (TUS_BYTES_MAX, TUS_EXPIRES_S);
         Tus { dir: dir.into(), bytes_max, expires_s, on_done: None }
