@@ -36,6 +36,8 @@
 mod app;
 #[allow(unsafe_code)]
 mod base;
+#[cfg(feature = "cache")]
+mod cache;
 mod error;
 #[cfg(feature = "files")]
 mod files;
@@ -90,6 +92,12 @@ pub use app::ws::{
 };
 pub use base::counters::Stats;
 pub use base::own::Own;
+#[cfg(feature = "cache")]
+pub use cache::{
+    near::Cache,
+    options::{CacheOptions, Ttl},
+    stats::CacheStats,
+};
 pub use cookie;
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
@@ -117,6 +125,9 @@ mod book {
     #[cfg(feature = "ws")]
     #[doc = include_str!("../docs/src/sockets.md")]
     struct Sockets;
+    #[cfg(feature = "cache")]
+    #[doc = include_str!("../docs/src/caches.md")]
+    struct Caches;
     #[cfg(feature = "files")]
     #[doc = include_str!("../docs/src/files.md")]
     struct Files;

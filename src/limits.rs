@@ -263,6 +263,13 @@ pub(crate) const TUS_INFO_BYTES_MAX: u64 = 256 * 1024;
 #[cfg(feature = "files")]
 pub(crate) const LISTING_ENTRIES_MAX: usize = 10_000;
 
+/// What an entry of a cache takes beyond its key and its value.
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_ENTRY_BYTES: usize = 64;
+/// How long a dead entry of a cache may lie about.
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_SWEEP_MS: u64 = 1_000;
+
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;
 /// What an entity tag is computed over at once.

@@ -1,0 +1,58 @@
+//! Loads that are under way: one a key, whoever else wants it waits.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+
+use crate::error::Error;
+
+/// One load and those who wait for it.
+pub(super) struct Flight<V> {
+    end: RefCell<Option<End<V>>>,
+    waiting: RefCell<Vec<Waker>>,
+    /// What it loads was invalidated meanwhile: it is not stored.
+    pub(super) void: Cell<bool>,
+}
+
+/// How a load ended, for those who waited.
+#[derive(Clone)]
+pub(super) enum End<V> {
+    Loaded(V),
+    /// What the client may read of the error: its cause has one owner.
+    Failed(u16, String),
+    /// It panicked or was dropped: somebody else may try.
+    Abandoned,
+}
+
+impl<V: Clone> Flight<V> {
+    pub(super) fn new() -> Flight<V> {
+        Flight { end: RefCell::default(), waiting: RefCell::default(), void: Cell::new(false) }
+    }
+
+    pub(super) async fn ended(&self) -> End<V> {
+        poll_fn(|cx| match &*self.end.borrow() {
+            Some(end) => Poll::Ready(end.clone()),
+            None => {
+                let mut waiting = self.waiting.borrow_mut();
+                if !waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    pub(super) fn end(&self, end: End<V>) {
+        self.end.borrow_mut().get_or_insert(end);
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<V> End<V> {
+    pub(super) fn failed(error: &Error) -> End<V> {
+        End::Failed(error.status(), error.message().to_owned())
+    }
+}

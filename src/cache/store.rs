@@ -1,0 +1,503 @@
+//! Entries under a budget, for a time: S3-FIFO (Yang et al., "FIFO queues are all you need for cache
+//! eviction", SOSP 2023).
+//!
+//! What is new goes to a small queue, a tenth of the budget. Who was asked for again by its end
+//! moves to the main queue; who was not is thrown out, and remembered for a while: if it comes
+//! back, it goes to the main queue at once. The main queue gives those asked for another round.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::expiry::{Expiry, TICK_MS_LOG};
+use super::fifo::{Fifo, Links};
+use super::ghost::Ghost;
+
+/// Keys and values of one shard.
+pub(crate) struct Store<K, V> {
+    hasher: RandomState,
+    table: HashTable<u32>,
+    slots: Vec<Slot<K, V>>,
+    free: Vec<u32>,
+    links: Links,
+    small: Fifo,
+    main: Fifo,
+    ghost: Ghost,
+    expiry: Expiry,
+    /// Of all entries, of those in the small queue, and the most of them.
+    weight: u64,
+    small_weight: u64,
+    weight_max: u64,
+    entries_max: usize,
+    /// Entries for whose number the ghost is large enough.
+    ghost_for: usize,
+}
+
+struct Slot<K, V> {
+    entry: Option<(K, V)>,
+    /// The first millisecond in which it is dead; `u64::MAX` is never.
+    expires_ms: u64,
+    weight: u32,
+    /// How long it lives after it was last asked for, in ticks; 0 is no bound.
+    idle_ticks: u32,
+    used_tick: u32,
+    uses: u8,
+    in_main: bool,
+}
+
+/// How long an entry lives, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// After it was stored; none is for ever.
+    pub(crate) ttl_ms: Option<u64>,
+    /// After it was last asked for; none is no bound.
+    pub(crate) idle_ms: Option<u64>,
+}
+
+/// Why entries have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) evicted: u64,
+    pub(crate) expired: u64,
+}
+
+const USES_MAX: u8 = 3;
+/// The small queue's share of the budget is one in so many.
+const SMALL_SHARE: u64 = 10;
+
+impl<K: Hash + Eq, V> Store<K, V> {
+    /// For so many entries that weigh so much together.
+    pub(crate) fn new(weight_max: u64, entries_max: usize, now_ms: u64) -> Store<K, V> {
+        Store {
+            hasher: RandomState::default(),
+            table: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            links: Links::default(),
+            small: Fifo::new(),
+            main: Fifo::new(),
+            ghost: Ghost::new(),
+            expiry: Expiry::new(tick(now_ms)),
+            weight: 0,
+            small_weight: 0,
+            weight_max,
+            entries_max: entries_max.clamp(1, 1 << 31),
+            ghost_for: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The value of a key that is there and alive.
+    #[inline]
+    pub(crate) fn get<Q>(&mut self, key: &Q, now_ms: u64) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let id = self.find(key)?;
+        let slot = &mut self.slots[id as usize];
+        if slot.is_dead(now_ms) {
+            return None;
+        }
+        if slot.uses < USES_MAX {
+            slot.uses += 1;
+        }
+        if slot.idle_ticks > 0 {
+            slot.used_tick = tick(now_ms);
+        }
+        slot.entry.as_ref().map(|it| &it.1)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut<Q>(&mut self, key: &Q, now_ms: u64) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.get(key, now_ms)?;
+        let id = self.find(key)?;
+        self.slots[id as usize].entry.as_mut().map(|it| &mut it.1)
+    }
+
+    /// The same, without counting as a use.
+    pub(crate) fn peek<Q>(&self, key: &Q, now_ms: u64) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let slot = &self.slots[self.find(key)? as usize];
+        let alive = !slot.is_dead(now_ms);
+        slot.entry.as_ref().filter(|_| alive).map(|it| &it.1)
+    }
+
+    /// Stores a value, in place of an older one, and throws out what is too much. One that weighs
+    /// more than the whole budget is not kept.
+    pub(crate) fn insert(
+        &mut self,
+        key: K,
+        value: V,
+        weight: u32,
+        life: Life,
+        now_ms: u64,
+    ) -> Gone {
+        let mut gone = self.sweep(now_ms);
+        if u64::from(weight) > self.weight_max {
+            gone.evicted += u64::from(self.remove(&key, now_ms).is_some());
+            return gone;
+        }
+        let id = match self.find(&key) {
+            Some(id) => self.replace(id, value, weight),
+            None => self.add(key, value, weight),
+        };
+        let slot = &mut self.slots[id as usize];
+        slot.idle_ticks = life.idle_ms.map_or(0, |it| tick(it).max(1));
+        slot.used_tick = tick(now_ms);
+        slot.expires_ms = life.ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        self.watch(id);
+        gone.evicted += self.shrink(id);
+        gone
+    }
+
+    /// Takes an entry out; none if it was not there, or dead.
+    pub(crate) fn remove<Q>(&mut self, key: &Q, now_ms: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let id = self.find(key)?;
+        let alive = !self.slots[id as usize].is_dead(now_ms);
+        let (_, value) = self.take(id)?;
+        alive.then_some(value)
+    }
+
+    /// When an entry dies: in so many milliseconds, or never; none if it is not there.
+    pub(crate) fn ttl_ms<Q>(&self, key: &Q, now_ms: u64) -> Option<Option<u64>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let slot = &self.slots[self.find(key)? as usize];
+        let mortal = slot.expires_ms != u64::MAX;
+        (!slot.is_dead(now_ms)).then(|| mortal.then(|| slot.expires_ms - now_ms))
+    }
+
+    /// Lets an entry live so much longer from now on; false if it is not there.
+    pub(crate) fn extend<Q>(&mut self, key: &Q, ttl_ms: Option<u64>, now_ms: u64) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let Some(id) = self.find(key) else { return false };
+        let slot = &mut self.slots[id as usize];
+        if slot.is_dead(now_ms) {
+            return false;
+        }
+        slot.expires_ms = ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        self.watch(id);
+        true
+    }
+
+    /// Takes out what is dead.
+    pub(crate) fn sweep(&mut self, now_ms: u64) -> Gone {
+        let mut gone = Gone::default();
+        while let Some(id) = self.expiry.pop(tick(now_ms)) {
+            match self.slots[id as usize].is_dead(now_ms) {
+                true => gone.expired += u64::from(self.take(id).is_some()),
+                false => self.watch(id), // it was asked for meanwhile
+            }
+        }
+        gone
+    }
+
+    /// Whether anything dies by itself.
+    pub(crate) fn has_mortal(&self) -> bool {
+        self.expiry.len() > 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.table.clear();
+        self.slots.clear();
+        self.free.clear();
+        self.links.clear();
+        (self.small, self.main) = (Fifo::new(), Fifo::new());
+        self.ghost.clear();
+        self.expiry.clear();
+        (self.weight, self.small_weight, self.ghost_for) = (0, 0, 0);
+    }
+
+    #[inline]
+    fn find<Q>(&self, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hasher.hash_one(key);
+        let same = |id: &u32| {
+            self.slots[*id as usize].entry.as_ref().is_some_and(|(own, _)| own.borrow() == key)
+        };
+        self.table.find(hash, same).copied()
+    }
+
+    /// Looks after an entry that dies by itself: it is taken out in the tick after its death.
+    fn watch(&mut self, id: u32) {
+        let slot = &self.slots[id as usize];
+        let idle = match slot.idle_ticks {
+            0 => u32::MAX,
+            ticks => slot.used_tick.saturating_add(ticks),
+        };
+        let ttl = if slot.expires_ms == u64::MAX { u32::MAX } else { tick(slot.expires_ms) };
+        match idle.min(ttl) {
+            u32::MAX => self.expiry.unset(id),
+            due => self.expiry.set(id, due.saturating_add(1)),
+        }
+    }
+
+    fn replace(&mut self, id: u32, value: V, weight: u32) -> u32 {
+        let slot = &mut self.slots[id as usize];
+        if let Some(entry) = &mut slot.entry {
+            entry.1 = value;
+        }
+        let old = u64::from(std::mem::replace(&mut slot.weight, weight));
+        self.weight = self.weight - old + u64::from(weight);
+        if !slot.in_main {
+            self.small_weight = self.small_weight - old + u64::from(weight);
+        }
+        id
+    }
+
+    fn add(&mut self, key: K, value: V, weight: u32) -> u32 {
+        let hash = self.hasher.hash_one(&key);
+        let in_main = self.ghost.remove(hash);
+        let entry = Some((key, value));
+        let slot = Slot {
+            entry,
+            expires_ms: u64::MAX,
+            weight,
+            idle_ticks: 0,
+            used_tick: 0,
+            uses: 0,
+            in_main,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |id: &u32| {
+            slots[*id as usize].entry.as_ref().map_or(0, |(key, _)| hasher.hash_one(key))
+        };
+        self.table.insert_unique(hash, id, hash_of);
+        self.weight += u64::from(weight);
+        match in_main {
+            true => self.main.push(&mut self.links, id),
+            false => {
+                self.small_weight += u64::from(weight);
+                self.small.push(&mut self.links, id);
+            }
+        }
+        id
+    }
+
+    /// Throws out what is too much, `spared` last; how many.
+    fn shrink(&mut self, spared: u32) -> u64 {
+        let mut evicted = 0;
+        if self.is_over() && self.len() > self.ghost_for {
+            self.ghost_for = self.len().next_power_of_two();
+            self.ghost.keep(self.ghost_for);
+        }
+        while self.is_over() {
+            let small = self.small.oldest();
+            let from_small = self.small_weight > self.weight / SMALL_SHARE;
+            let id = match (small, self.main.oldest()) {
+                (Some(id), None) => id,
+                (Some(id), Some(_)) if from_small => id,
+                (_, Some(id)) => id,
+                (None, None) => return evicted,
+            };
+            evicted += u64::from(self.judge(id, spared));
+        }
+        evicted
+    }
+
+    fn is_over(&self) -> bool {
+        self.weight > self.weight_max || self.table.len() > self.entries_max
+    }
+
+    /// Another round for an entry, or its end; true if that was its end.
+    fn judge(&mut self, id: u32, spared: u32) -> bool {
+        let slot = &mut self.slots[id as usize];
+        let alone = self.table.len() == 1;
+        if slot.in_main {
+            if slot.uses > 0 || (id == spared && !alone) {
+                slot.uses = slot.uses.saturating_sub(1);
+                self.main.remove(&mut self.links, id);
+                self.main.push(&mut self.links, id);
+                return false;
+            }
+        } else if slot.uses > 0 || (id == spared && !alone) {
+            (slot.uses, slot.in_main) = (0, true);
+            self.small_weight -= u64::from(slot.weight);
+            self.small.remove(&mut self.links, id);
+            self.main.push(&mut self.links, id);
+            return false;
+        } else if let Some((key, _)) = &slot.entry {
+            self.ghost.insert(self.hasher.hash_one(key));
+        }
+        self.take(id).is_some()
+    }
+
+    fn take(&mut self, id: u32) -> Option<(K, V)> {
+        let slot = &mut self.slots[id as usize];
+        let entry = slot.entry.take()?;
+        let hash = self.hasher.hash_one(&entry.0);
+        if let Ok(found) = self.table.find_entry(hash, |it| *it == id) {
+            found.remove();
+        }
+        self.weight -= u64::from(slot.weight);
+        match slot.in_main {
+            true => self.main.remove(&mut self.links, id),
+            false => {
+                self.small_weight -= u64::from(slot.weight);
+                self.small.remove(&mut self.links, id);
+            }
+        }
+        self.expiry.unset(id);
+        self.free.push(id);
+        Some(entry)
+    }
+}
+
+impl<K, V> Slot<K, V> {
+    #[inline]
+    fn is_dead(&self, now_ms: u64) -> bool {
+        let idle =
+            self.idle_ticks > 0 && tick(now_ms) > self.used_tick.saturating_add(self.idle_ticks);
+        self.expires_ms <= now_ms || idle
+    }
+}
+
+/// The tick of a moment.
+fn tick(ms: u64) -> u32 {
+    u32::try_from(ms >> TICK_MS_LOG).unwrap_or(u32::MAX - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::BTreeMap;
+
+    const FOR_EVER: Life = Life { ttl_ms: None, idle_ms: None };
+
+    fn random(seed: &mut u64) -> u64 {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        *seed
+    }
+
+    /// What is there is what was stored last, alive, and never more than the budget.
+    #[test]
+    fn it_never_tells_anything_but_the_last_word() {
+        let (mut store, mut seed, mut now_ms) = (Store::new(500, 60, 0), 42, 0u64);
+        // Key -> (value, dead at, idle, used at).
+        type Row = (u64, u64, Option<u64>, u64);
+        let mut model: BTreeMap<u64, Row> = BTreeMap::new();
+        for turn in 0..200_000u64 {
+            let key = random(&mut seed) % 100;
+            let is_dead = |row: &Row| {
+                row.1 <= now_ms
+                    || row.2.is_some_and(|idle| tick(now_ms) > tick(row.3) + tick(idle).max(1))
+            };
+            match random(&mut seed) % 16 {
+                0..6 => {
+                    let ttl_ms = [None, Some(0), Some(50), Some(5_000)][turn as usize % 4];
+                    let idle_ms = [None, Some(1_000)][turn as usize / 4 % 2];
+                    let weight = 1 + (random(&mut seed) % 20) as u32;
+                    store.insert(key, turn, weight, Life { ttl_ms, idle_ms }, now_ms);
+                    let dead_ms = ttl_ms.map_or(u64::MAX, |it| now_ms + it);
+                    model.insert(key, (turn, dead_ms, idle_ms, now_ms));
+                }
+                6..13 => {
+                    let found = store.get(&key, now_ms).copied();
+                    if let Some(value) = found {
+                        let row = model.get_mut(&key).expect("it was stored");
+                        assert_eq!((value, is_dead(row)), (row.0, false), "at {now_ms}");
+                        row.3 = now_ms;
+                    }
+                }
+                13 => {
+                    let found = store.remove(&key, now_ms);
+                    if let (Some(found), Some(row)) = (found, model.remove(&key)) {
+                        assert_eq!((found, is_dead(&row)), (row.0, false));
+                    }
+                }
+                14 => now_ms += random(&mut seed) % 200,
+                _ => _ = store.sweep(now_ms),
+            }
+            assert!(store.weight() <= 500 && store.len() <= 60);
+            assert_eq!(store.get(&1_000, now_ms), None);
+        }
+        now_ms += 1_000_000;
+        store.sweep(now_ms);
+        assert!(!store.has_mortal(), "nothing dead stays");
+        let kept: Vec<u64> = (0..100).filter_map(|key| store.peek(&key, now_ms).copied()).collect();
+        assert_eq!(kept.len(), store.len());
+        store.clear();
+        assert_eq!((store.len(), store.weight()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_through_a_scan() {
+        let mut store = Store::new(u64::MAX, 100, 0);
+        for key in 0..20 {
+            store.insert(key, key, 1, FOR_EVER, 0);
+        }
+        for key in 0..100_000u64 {
+            store.insert(1_000 + key, 0, 1, FOR_EVER, 0);
+            if key % 20 == 0 {
+                (0..20).for_each(|key| _ = store.get(&key, 0));
+            }
+        }
+        assert_eq!((0..20).filter(|key| store.peek(key, 0).is_some()).count(), 20);
+        assert_eq!(store.len(), 100);
+    }
+
+    #[test]
+    fn lives_and_weights() {
+        let mut store = Store::new(10, 100, 0);
+        let ttl = |ttl_ms| Life { ttl_ms: Some(ttl_ms), idle_ms: None };
+        store.insert("a", 1, 1, ttl(100), 0);
+        store.insert("b", 2, 1, FOR_EVER, 0);
+        assert_eq!((store.peek("a", 99), store.ttl_ms("a", 99)), (Some(&1), Some(Some(1))));
+        assert_eq!((store.peek("a", 100), store.ttl_ms("a", 100)), (None, None));
+        assert_eq!(store.ttl_ms("b", 100), Some(None), "no end");
+        assert!(!store.extend("a", Some(5), 100), "it is dead");
+        assert!(store.extend("b", Some(5), 100));
+        assert_eq!(store.ttl_ms("b", 102), Some(Some(3)));
+        assert_eq!(store.sweep(10_000), Gone { evicted: 0, expired: 2 });
+        // Too heavy for the whole budget: not kept, and the older one is no word to go by.
+        store.insert("c", 3, 1, FOR_EVER, 10_000);
+        assert_eq!(store.insert("c", 4, 11, FOR_EVER, 10_000).evicted, 1);
+        assert_eq!((store.peek("c", 10_000), store.weight()), (None, 0));
+        // One that fits just so throws out all others, not itself.
+        store.insert("d", 5, 1, FOR_EVER, 10_000);
+        assert_eq!(store.insert("e", 6, 10, FOR_EVER, 10_000).evicted, 1);
+        assert_eq!((store.peek("e", 10_000), store.len()), (Some(&6), 1));
+    }
+}

@@ -1,0 +1,187 @@
+//! Caches of a shard: lives, budgets, and loads that many wait for, on a virtual clock.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use soloist::prelude::*;
+use soloist::testing::TestClient;
+use soloist::{Cache, CacheOptions, Ttl};
+
+fn run(test: impl AsyncFnOnce(&TestClient)) {
+    TestClient::run(async |_| Ok(App::new(())), test);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Loads that take a second, counted.
+#[derive(Clone, Default)]
+struct Source(Rc<Cell<u32>>);
+
+impl Source {
+    async fn load(&self, shard: &Shard, value: u64) -> Result<u64> {
+        self.0.set(self.0.get() + 1);
+        shard.sleep(SECOND).await;
+        Ok(value)
+    }
+}
+
+/// A value, or an error's status and message.
+type Got = Result<u64, (u16, String)>;
+
+/// Tasks that all want a key, and what they got, in order.
+fn crowd(
+    shard: &Shard,
+    cache: &Cache<u64, u64>,
+    count: usize,
+    load: impl AsyncFn(usize) -> Result<u64> + Clone + 'static,
+) -> Rc<Own<Vec<Got>>> {
+    let got = Rc::new(Own::new(Vec::new()));
+    for at in 0..count {
+        let (cache, load, got) = (cache.clone(), load.clone(), got.clone());
+        shard.spawn(async move {
+            let value = cache.get_or(7, async || load(at).await).await;
+            let value = value.map_err(|error| (error.status(), error.message().to_owned()));
+            got.with(|got| got.push(value));
+        });
+    }
+    got
+}
+
+#[test]
+fn a_thousand_ask_and_one_loads() {
+    run(async |client| {
+        let (shard, source) = (client.shard(), Source::default());
+        let cache = shard.cache::<u64, u64>("values");
+        let (own, loads) = (shard.clone(), source.clone());
+        let got = crowd(&shard, &cache, 1_000, async move |_| loads.load(&own, 49).await);
+        client.advance(2 * SECOND).await;
+        assert_eq!(got.with(|got| (got.len(), got.iter().all(|it| *it == Ok(49)))), (1_000, true));
+        assert_eq!((source.0.get(), cache.get(&7)), (1, Some(49)));
+        let stats = cache.stats();
+        assert_eq!((stats.loads, stats.waits, stats.misses, stats.hits), (1, 999, 1_000, 1));
+    });
+}
+
+#[test]
+fn a_load_that_fails_fails_all_who_wait_and_is_tried_again_afterwards() {
+    run(async |client| {
+        let (shard, own) = (client.shard(), client.shard());
+        let cache = shard.cache::<u64, u64>("values");
+        let got = crowd(&shard, &cache, 3, async move |_| {
+            own.sleep(SECOND).await;
+            Err(Error::new(502, "no answer").because("a secret"))
+        });
+        client.advance(2 * SECOND).await;
+        let failed = Err((502, "no answer".to_owned()));
+        assert_eq!(got.take(), [failed.clone(), failed.clone(), failed]);
+        assert_eq!(cache.get_or(7, async || Ok(1)).await.expect("loaded"), 1);
+        assert_eq!((cache.stats().loads, cache.stats().loads_failed), (2, 1));
+    });
+}
+
+#[test]
+fn a_load_that_is_dropped_or_panics_frees_who_waits() {
+    run(async |client| {
+        let (shard, own) = (client.shard(), client.shard());
+        let cache = shard.cache::<u64, u64>("values");
+        let got = crowd(&shard, &cache, 4, async move |at| {
+            own.sleep(SECOND).await;
+            match at {
+                0 => panic!("the loader has a bug"),
+                at => Ok(at as u64),
+            }
+        });
+        client.advance(5 * SECOND).await;
+        assert_eq!(got.take(), [Ok(1), Ok(1), Ok(1)], "the next one loads for all");
+        cache.clear();
+        let (own, source) = (client.shard(), Source::default());
+        let leader = shard.spawn({
+            let (cache, source, own) = (cache.clone(), source.clone(), own.clone());
+            async move { _ = cache.get_or(7, async || source.load(&own, 1).await).await }
+        });
+        client.advance(SECOND / 10).await;
+        let loads = source.clone();
+        let got = crowd(&shard, &cache, 2, async move |_| loads.load(&own, 2).await);
+        client.advance(SECOND / 10).await;
+        leader.abort();
+        client.advance(2 * SECOND).await;
+        assert_eq!((got.take(), source.0.get()), (vec![Ok(2), Ok(2)], 2));
+    });
+}
+
+#[test]
+fn what_is_removed_while_it_is_loaded_is_not_stored() {
+    run(async |client| {
+        let (shard, source) = (client.shard(), Source::default());
+        let cache = shard.cache::<u64, u64>("values");
+        for forget in [|it: &Cache<u64, u64>| _ = it.remove(&7), |it: &Cache<u64, u64>| it.clear()]
+        {
+            let (own, loads) = (shard.clone(), source.clone());
+            let old = crowd(&shard, &cache, 2, async move |_| loads.load(&own, 1).await);
+            client.advance(SECOND / 2).await;
+            forget(&cache);
+            // Who asks from here on does not get what was on its way before.
+            let (own, loads) = (shard.clone(), source.clone());
+            let new = crowd(&shard, &cache, 2, async move |_| loads.load(&own, 2).await);
+            client.advance(SECOND * 3 / 4).await;
+            assert_eq!((old.take(), cache.contains(&7)), (vec![Ok(1), Ok(1)], false));
+            client.advance(SECOND).await;
+            assert_eq!((new.take(), cache.get(&7)), (vec![Ok(2), Ok(2)], Some(2)));
+            cache.clear();
+        }
+        assert_eq!(source.0.get(), 4);
+    });
+}
+
+#[test]
+fn entries_live_as_long_as_is_said() {
+    run(async |client| {
+        let options = CacheOptions::new().ttl(10 * SECOND).idle(4 * SECOND);
+        let cache = client.shard().cache_with::<&str, u32>("lives", options);
+        cache.insert("default", 1);
+        cache.insert_with("short", 2, Ttl::After(SECOND));
+        cache.insert_with("never", 3, Ttl::Never);
+        let there = || ["default", "short", "never"].map(|key| cache.contains(key));
+        assert_eq!(there(), [true; 3]);
+        client.advance(SECOND).await;
+        assert_eq!(there(), [true, false, true]);
+        assert_eq!(
+            (cache.ttl("default"), cache.ttl("never")),
+            (Some(Some(9 * SECOND)), Some(None))
+        );
+        // Asked for, it lives on; until its time is over.
+        for second in 2..10 {
+            client.advance(SECOND).await;
+            assert_eq!(cache.get("default").is_some(), second < 10, "{second}");
+        }
+        client.advance(SECOND).await;
+        assert_eq!(there(), [false, false, false], "nobody asked for the one that lives for ever");
+        client.advance(2 * SECOND).await;
+        assert_eq!((cache.len(), cache.stats().expirations), (0, 3), "nothing dead stays");
+        cache.insert("default", 4);
+        client.advance(20 * SECOND).await;
+        assert_eq!(cache.len(), 0, "looked after again");
+    });
+}
+
+#[test]
+fn a_cache_has_one_name_one_type_and_a_budget() {
+    run(async |client| {
+        let shard = client.shard();
+        let weigh = |_: &u64, text: &String| text.len();
+        let options = CacheOptions::new().bytes_max(100_000, weigh);
+        let texts = shard.cache_with::<u64, String>("texts", options);
+        shard.cache::<u64, u64>("texts").insert(1, 1); // another type: another cache
+        for key in 0..1_000 {
+            texts.insert(key, "x".repeat(936));
+        }
+        let stats = shard.cache::<u64, String>("texts").stats();
+        assert_eq!((stats.entries, stats.weight, stats.evictions), (100, 100_000, 900));
+        texts.insert(7, "x".repeat(200_000));
+        assert!(!texts.contains(&7), "larger than all of it");
+        let few = shard.cache_with::<u64, u64>("few", CacheOptions::new().entries_max(3));
+        few.insert_many((0..10).map(|it| (it, it)));
+        assert_eq!(few.len(), 3);
+    });
+}
