@@ -83,7 +83,7 @@ impl Ghost {
 
 /// Never 0, which is no trace.
 fn print(hash: u64) -> u32 {
-    (hash >> 32) as u32 | 1 << 31
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 | 1 << 31
 }
 
 #[cfg(test)]

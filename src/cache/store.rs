@@ -317,8 +317,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
     fn shrink(&mut self, spared: u32) -> u64 {
         let mut evicted = 0;
         if self.is_over() && self.len() > self.ghost_for {
-            self.ghost_for = self.len().next_power_of_two();
-            self.ghost.keep(self.ghost_for);
+            // As many as there are entries: more of them make it forget less of what is of no use.
+            self.ghost_for = self.len() + self.len() / 8;
+            self.ghost.keep(self.len());
         }
         while self.is_over() {
             let small = self.small.oldest();
