@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use soloist::prelude::*;
-use soloist::testing::TestClient;
+use soloist::testing::{TestClient, TestServer};
 use soloist::{Cache, CacheOptions, Ttl};
 
 fn run(test: impl AsyncFnOnce(&TestClient)) {
@@ -184,4 +184,43 @@ fn a_cache_has_one_name_one_type_and_a_budget() {
         few.insert_many((0..10).map(|it| (it, it)));
         assert_eq!(few.len(), 3);
     });
+}
+
+/// A value by the shard that loads it, and a request for each thing that can be done with it.
+async fn shards(shard: Shard) -> Result<App<()>> {
+    let cache = shard.cache_with::<u64, usize>("owners", CacheOptions::new().entries_max(9));
+    let (remove, clear) = (cache.clone(), cache);
+    Ok(App::new(())
+        .get("/fill", async |cx| {
+            let shard = cx.shard();
+            let all = shard.on_all(async |it| {
+                let cache = it.cache::<u64, usize>("owners");
+                let id = it.id();
+                (cache.insert(8, id), cache.get_or(7, async || Ok(id)).await).1
+            });
+            cx.json(&all.await?)
+        })
+        .get("/remove", async move |cx| cx.json(&remove.remove_everywhere(7).await?))
+        .get("/clear", async move |cx| cx.json(&clear.clear_everywhere().await?))
+        .get("/held", async |cx| {
+            let shard = cx.shard();
+            let all = shard.on_all(async |it| Ok(it.cache::<u64, usize>("owners").len()));
+            cx.json(&all.await?)
+        }))
+}
+
+#[test]
+fn what_is_removed_everywhere_is_gone_on_every_shard_when_that_returns() {
+    let server = TestServer::start(3, shards);
+    for (path, want) in [
+        ("/fill", "[0,1,2]"), // each its own
+        ("/held", "[2,2,2]"),
+        ("/remove", "null"),
+        ("/held", "[1,1,1]"),
+        ("/fill", "[0,1,2]"),
+        ("/clear", "null"),
+        ("/held", "[0,0,0]"),
+    ] {
+        server.get(path).expect(200).text(want);
+    }
 }

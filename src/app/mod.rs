@@ -4,6 +4,8 @@ mod answering;
 pub(crate) mod attachment;
 pub(crate) mod body;
 pub(crate) mod builder;
+#[cfg(feature = "cache")]
+mod cache;
 pub(crate) mod call;
 pub(crate) mod conn;
 pub(crate) mod cookies;

@@ -42,6 +42,7 @@ pub struct Cache<K, V>(Rc<Inner<K, V>>);
 
 struct Inner<K, V> {
     shard: Shard,
+    name: &'static str,
     store: RefCell<Store<K, V>>,
     flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
     weigher: Option<fn(&K, &V) -> usize>,
@@ -99,13 +100,12 @@ impl Shard {
         K: Hash + Eq + 'static,
         V: 'static,
     {
-        let all = self.got::<Caches>().unwrap_or_else(|| self.put(Caches::default()));
-        let key = (name, TypeId::of::<Cache<K, V>>());
-        let known = all.0.borrow().get(&key).cloned();
-        if let Some(Ok(inner)) = known.map(Rc::downcast::<Inner<K, V>>) {
-            return Cache(inner);
+        if let Some(known) = Cache::known(self, name) {
+            return known;
         }
-        let cache = Cache(Rc::new(Inner::new(self.clone(), options)));
+        let all = self.got::<Caches>().unwrap_or_else(|| self.put(Caches::default()));
+        let cache = Cache(Rc::new(Inner::new(self.clone(), name, options)));
+        let key = (name, TypeId::of::<Cache<K, V>>());
         all.0.borrow_mut().insert(key, cache.0.clone());
         cache
     }
@@ -388,6 +388,21 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         CacheStats { entries, weight, ..self.0.counting.now() }
     }
 
+    /// The cache of that name, if there is one on the shard.
+    pub(crate) fn known(shard: &Shard, name: &'static str) -> Option<Self> {
+        let all = shard.got::<Caches>()?;
+        let known = all.0.borrow().get(&(name, TypeId::of::<Self>())).cloned()?;
+        known.downcast().ok().map(Cache)
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.0.shard
+    }
+
     fn now_ms(&self) -> u64 {
         self.0.shard.now_ms()
     }
@@ -508,13 +523,14 @@ impl<K: Hash + Eq + 'static, V: Clone + 'static> Drop for Lead<'_, K, V> {
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {
-    fn new(shard: Shard, options: CacheOptions<K, V>) -> Inner<K, V> {
+    fn new(shard: Shard, name: &'static str, options: CacheOptions<K, V>) -> Inner<K, V> {
         let ms = |time: Duration| time.as_millis() as u64;
         let life = Life { ttl_ms: options.ttl.map(ms), idle_ms: options.idle.map(ms) };
         let weight_max = options.bytes_max.unwrap_or(u64::MAX);
         let store = Store::new(weight_max, options.entries_max, shard.now_ms());
         Inner {
             shard,
+            name,
             store: RefCell::new(store),
             flights: RefCell::default(),
             weigher: options.weigher,
