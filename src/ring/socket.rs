@@ -26,7 +26,10 @@ pub(crate) fn listen(
     let stall_ms = stall_ms_max.saturating_add(KERNEL_LATER_MS).min(i32::MAX as u64);
     socket.set_tcp_user_timeout(Some(Duration::from_millis(stall_ms)))?;
     if let Some(name) = congestion {
-        socket.set_tcp_congestion(name.as_bytes())?;
+        socket.set_tcp_congestion(name.as_bytes()).map_err(|error| {
+            let hint = "`sysctl net.ipv4.tcp_available_congestion_control` names those there are";
+            io::Error::new(error.kind(), format!("congestion control {name:?}: {error}; {hint}"))
+        })?;
     }
     socket.bind(&SockAddr::from(addr))?;
     socket.listen(BACKLOG_MAX)?;
@@ -219,6 +222,13 @@ mod tests {
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
             assert_eq!(accept_rest(gone.as_raw_fd()), None);
         });
+    }
+
+    #[test]
+    fn a_congestion_control_that_is_not_there_is_named() {
+        let addr = "127.0.0.1:0".parse().expect("an address");
+        let text = listen(addr, Some("carrier-pigeon"), 1_000).expect_err("none").to_string();
+        assert!(text.contains("carrier-pigeon") && text.contains("sysctl"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{cell::Cell, rc::Rc};
 
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
 use super::message::Message;
 use super::rooms::{Rooms, SocketId};
 use crate::app::ctx::Ctx;
@@ -98,7 +101,8 @@ impl Publication {
 /// # async fn crowd(cx: &Ctx<()>) -> Result<Reply> {
 /// let presence = cx.shard().presence("lobby").await?;
 /// let names: Vec<&str> = presence.names.iter().map(|(_, name)| name.as_str()).collect();
-/// cx.text(format!("{} are here, among them {names:?}", presence.count))
+/// println!("{} are here, among them {names:?}", presence.count);
+/// cx.json(&presence) // `{"count":2,"names":[["0-1-1","ann"]]}`
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +111,16 @@ pub struct Presence {
     pub count: usize,
     /// Those that have [a name](crate::Ws::set_name), at most 1,000 of each shard.
     pub names: Vec<(SocketId, String)>,
+}
+
+/// `{"count":2,"names":[["0-1-1","ann"]]}`: a count of all, and those that have a name.
+impl Serialize for Presence {
+    fn serialize<T: Serializer>(&self, to: T) -> std::result::Result<T::Ok, T::Error> {
+        let mut fields = to.serialize_struct("Presence", 2)?;
+        fields.serialize_field("count", &self.count)?;
+        fields.serialize_field("names", &self.names)?;
+        fields.end()
+    }
 }
 
 impl Shard {
