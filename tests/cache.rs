@@ -224,3 +224,35 @@ fn what_is_removed_everywhere_is_gone_on_every_shard_when_that_returns() {
         server.get(path).expect(200).text(want);
     }
 }
+
+#[test]
+fn what_has_a_tag_goes_with_it_and_so_does_what_is_on_its_way() {
+    run(async |client| {
+        let (shard, source) = (client.shard(), Source::default());
+        let cache = shard.cache::<u64, u64>("tagged");
+        cache.insert_tagged(1, 1, &["a"]);
+        cache.insert_tagged(2, 2, &["a", "b"]);
+        cache.insert(3, 3);
+        cache.invalidate_tag("b");
+        let there = || [1, 2, 3].map(|key| cache.contains(&key));
+        assert_eq!(there(), [true, false, true]);
+        cache.insert(2, 4); // the new word has no tags
+        cache.invalidate_tag("b");
+        cache.invalidate_tag("a");
+        assert_eq!(
+            (there(), cache.get(&2), cache.remove(&1)),
+            ([false, true, true], Some(4), None)
+        );
+        for (tag, kept) in [("mine", false), ("another", true)] {
+            let (own, loads, loaded) = (shard.clone(), source.clone(), cache.clone());
+            shard.spawn(async move {
+                let load = async || loads.load(&own, 9).await;
+                assert_eq!(loaded.get_or_tagged(9, &["mine"], load).await.expect("loaded"), 9);
+            });
+            client.advance(SECOND / 2).await;
+            cache.invalidate_tag(tag);
+            client.advance(SECOND).await;
+            assert_eq!(cache.contains(&9), kept, "{tag}");
+        }
+    });
+}

@@ -70,4 +70,30 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         });
         gone.await.map(|_| ())
     }
+
+    /// All that was stored with this tag is gone on every shard, as of
+    /// [`invalidate_tag`](Cache::invalidate_tag), when this has returned.
+    ///
+    /// # Errors
+    /// As of [`remove_everywhere`](Cache::remove_everywhere).
+    ///
+    /// ```
+    /// # use soloist::prelude::*;
+    /// async fn close(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let tag = format!("user:{}", cx.param::<u64>("id")?);
+    ///     cx.shard().cache::<String, String>("pages").invalidate_tag_everywhere(&tag).await?;
+    ///     cx.empty()
+    /// }
+    /// ```
+    pub async fn invalidate_tag_everywhere(&self, tag: &str) -> Result<()> {
+        self.invalidate_tag(tag);
+        let (name, tag) = (self.name(), tag.to_owned());
+        let gone = self.shard().on_all(async move |there| {
+            if let Some(cache) = Cache::<K, V>::known(&there, name) {
+                cache.invalidate_tag(&tag);
+            }
+            Ok(())
+        });
+        gone.await.map(|_| ())
+    }
 }

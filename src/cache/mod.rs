@@ -8,3 +8,4 @@ pub(crate) mod near;
 pub(crate) mod options;
 pub(crate) mod stats;
 mod store;
+mod tags;

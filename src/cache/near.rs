@@ -12,6 +12,7 @@ use super::flight::{End, Flight};
 use super::options::{CacheOptions, Ttl};
 use super::stats::{CacheStats, Counting};
 use super::store::{Gone, Life, Store};
+use super::tags::Mark;
 use crate::error::{Error, Result};
 use crate::limits::{CACHE_ENTRY_BYTES, CACHE_SWEEP_MS};
 use crate::shard::Shard;
@@ -230,12 +231,52 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn insert_with(&self, key: K, value: V, ttl: Ttl) {
+        self.store(key, value, ttl, None);
+    }
+
+    /// Stores a value that is gone once one of its tags is [invalidated](Cache::invalidate_tag).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let pages = client.shard().cache::<&str, &str>("pages");
+    /// pages.insert_tagged("/teams/3", "<p>Ann, Bob", &["team:3", "user:ann", "user:bob"]);
+    /// pages.insert_tagged("/users/ann", "<p>Ann", &["user:ann"]);
+    /// pages.invalidate_tag("user:bob");
+    /// assert_eq!((pages.get("/teams/3"), pages.get("/users/ann")), (None, Some("<p>Ann")));
+    /// # });
+    /// ```
+    pub fn insert_tagged(&self, key: K, value: V, tags: &[&str]) {
+        let marks = self.0.store.borrow_mut().marks(tags);
+        self.store(key, value, Ttl::Default, Some(marks));
+    }
+
+    /// All that was stored with this tag is gone, and what of it is being loaded is not kept: at
+    /// once, however many entries they are. Tags are told apart by 16 bits of their hashes: now and
+    /// then an entry goes that has another one.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let prices = client.shard().cache::<u64, u64>("prices");
+    /// (0..1_000).for_each(|id| prices.insert_tagged(id, 17, &["list:2026"]));
+    /// prices.invalidate_tag("list:2026");
+    /// assert!((0..1_000).all(|id| prices.get(&id).is_none()));
+    /// # });
+    /// ```
+    pub fn invalidate_tag(&self, tag: &str) {
+        self.0.store.borrow_mut().invalidate(tag);
+    }
+
+    fn store(&self, key: K, value: V, ttl: Ttl, marks: Option<Box<[Mark]>>) {
         let weight = match self.0.weigher {
             Some(weigh) => (weigh(&key, &value) + CACHE_ENTRY_BYTES).min(u32::MAX as usize) as u32,
             None => 1,
         };
         let life = Life { ttl_ms: self.ttl_ms(ttl), ..self.0.life };
-        let gone = self.0.store.borrow_mut().insert(key, value, weight, life, self.now_ms());
+        let mut store = self.0.store.borrow_mut();
+        let gone = store.insert(key, value, weight, life, marks, self.now_ms());
+        drop(store);
         self.note(gone);
         self.look_after();
     }
@@ -464,6 +505,31 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
     /// # });
     /// ```
     pub async fn get_or(&self, key: K, load: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
+        self.get_or_tagged(key, &[], load).await
+    }
+
+    /// The same with [tags](Cache::insert_tagged). One that is invalidated while the value is
+    /// loaded keeps it from being stored.
+    ///
+    /// # Errors
+    /// As of [`get_or`](Cache::get_or).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let pages = client.shard().cache::<u64, String>("pages");
+    /// let load = async || Ok("<p>Ann".to_owned());
+    /// pages.get_or_tagged(7, &["user:7"], load).await.expect("loaded");
+    /// pages.invalidate_tag("user:7");
+    /// assert!(!pages.contains(&7));
+    /// # });
+    /// ```
+    pub async fn get_or_tagged(
+        &self,
+        key: K,
+        tags: &[&str],
+        load: impl AsyncFnOnce() -> Result<V>,
+    ) -> Result<V> {
         loop {
             if let Some(value) = self.get(&key) {
                 return Ok(value);
@@ -479,7 +545,9 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
         }
         let flight = Rc::new(Flight::new());
         self.0.flights.borrow_mut().insert(key.clone(), flight.clone());
-        let lead = Lead { cache: self, key, flight };
+        // As they stand before the load: a word that comes meanwhile counts.
+        let marks = self.0.store.borrow_mut().marks(tags);
+        let lead = Lead { cache: self, key, flight, marks };
         self.0.counting.count(|it| it.loads += 1);
         let loaded = load().await;
         lead.land(&loaded);
@@ -492,6 +560,7 @@ struct Lead<'a, K: Hash + Eq + 'static, V: Clone + 'static> {
     cache: &'a Cache<K, V>,
     key: K,
     flight: Rc<Flight<V>>,
+    marks: Box<[Mark]>,
 }
 
 impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<'_, K, V> {
@@ -499,7 +568,8 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<'_, K, V> {
         match loaded {
             Ok(value) => {
                 if !self.flight.void.get() {
-                    self.cache.insert(self.key.clone(), value.clone());
+                    let (key, marks) = (self.key.clone(), Some(self.marks.clone()));
+                    self.cache.store(key, value.clone(), Ttl::Default, marks);
                 }
                 self.flight.end(End::Loaded(value.clone()));
             }

@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use super::expiry::{Expiry, TICK_MS_LOG};
 use super::fifo::{Fifo, Links};
 use super::ghost::Ghost;
+use super::tags::{Mark, Tags};
 
 /// Keys and values of one shard.
 pub(crate) struct Store<K, V> {
@@ -26,6 +27,9 @@ pub(crate) struct Store<K, V> {
     main: Fifo,
     ghost: Ghost,
     expiry: Expiry,
+    tags: Tags,
+    /// Of the entries that have tags; as long as the last of them needs.
+    marks: Vec<Option<Box<[Mark]>>>,
     /// Of all entries, of those in the small queue, and the most of them.
     weight: u64,
     small_weight: u64,
@@ -45,6 +49,8 @@ struct Slot<K, V> {
     used_tick: u32,
     uses: u8,
     in_main: bool,
+    /// It has marks.
+    tagged: bool,
 }
 
 /// How long an entry lives, in milliseconds.
@@ -80,6 +86,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
             main: Fifo::new(),
             ghost: Ghost::new(),
             expiry: Expiry::new(tick(now_ms)),
+            tags: Tags::new(),
+            marks: Vec::new(),
             weight: 0,
             small_weight: 0,
             weight_max,
@@ -104,6 +112,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
+        if self.slots[id as usize].tagged && self.forget_stale(id) {
+            return None;
+        }
         let slot = &mut self.slots[id as usize];
         if slot.is_dead(now_ms) {
             return None;
@@ -115,6 +126,13 @@ impl<K: Hash + Eq, V> Store<K, V> {
             slot.used_tick = tick(now_ms);
         }
         slot.entry.as_ref().map(|it| &it.1)
+    }
+
+    /// Whether an entry was stale; then it is gone. Apart, so that a hit without tags stays small.
+    #[cold]
+    #[inline(never)]
+    fn forget_stale(&mut self, id: u32) -> bool {
+        self.is_stale(id) && self.take(id).is_some()
     }
 
     /// The same, to be changed.
@@ -134,8 +152,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let slot = &self.slots[self.find(key)? as usize];
-        let alive = !slot.is_dead(now_ms);
+        let id = self.find(key)?;
+        let slot = &self.slots[id as usize];
+        let alive = !slot.is_dead(now_ms) && !self.is_stale(id);
         slot.entry.as_ref().filter(|_| alive).map(|it| &it.1)
     }
 
@@ -147,6 +166,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         value: V,
         weight: u32,
         life: Life,
+        marks: Option<Box<[Mark]>>,
         now_ms: u64,
     ) -> Gone {
         let mut gone = self.sweep(now_ms);
@@ -158,6 +178,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             Some(id) => self.replace(id, value, weight),
             None => self.add(key, value, weight),
         };
+        self.mark(id, marks);
         let slot = &mut self.slots[id as usize];
         slot.idle_ticks = life.idle_ms.map_or(0, |it| tick(it).max(1));
         slot.used_tick = tick(now_ms);
@@ -174,7 +195,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        let alive = !self.slots[id as usize].is_dead(now_ms);
+        let alive = !self.slots[id as usize].is_dead(now_ms) && !self.is_stale(id);
         let (_, value) = self.take(id)?;
         alive.then_some(value)
     }
@@ -185,7 +206,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let slot = &self.slots[self.find(key)? as usize];
+        let id = self.find(key).filter(|id| !self.is_stale(*id))?;
+        let slot = &self.slots[id as usize];
         let mortal = slot.expires_ms != u64::MAX;
         (!slot.is_dead(now_ms)).then(|| mortal.then(|| slot.expires_ms - now_ms))
     }
@@ -196,7 +218,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let Some(id) = self.find(key) else { return false };
+        let Some(id) = self.find(key).filter(|id| !self.is_stale(*id)) else { return false };
         let slot = &mut self.slots[id as usize];
         if slot.is_dead(now_ms) {
             return false;
@@ -204,6 +226,38 @@ impl<K: Hash + Eq, V> Store<K, V> {
         slot.expires_ms = ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
         self.watch(id);
         true
+    }
+
+    /// Tags as they stand: who is given them is stale once one of them is invalidated.
+    pub(crate) fn marks(&mut self, tags: &[&str]) -> Box<[Mark]> {
+        self.tags.marks(tags)
+    }
+
+    /// Gives an entry its tags, in place of those it had.
+    fn mark(&mut self, id: u32, marks: Option<Box<[Mark]>>) {
+        let Some(marks) = marks.filter(|it| !it.is_empty()) else { return self.unmark(id) };
+        if self.marks.len() <= id as usize {
+            self.marks.resize(id as usize + 1, None);
+        }
+        self.marks[id as usize] = Some(marks);
+        self.slots[id as usize].tagged = true;
+    }
+
+    /// All that has this tag is gone, and what of it is under way is not kept.
+    pub(crate) fn invalidate(&mut self, tag: &str) {
+        self.tags.invalidate(tag);
+    }
+
+    #[inline]
+    fn is_stale(&self, id: u32) -> bool {
+        self.slots[id as usize].tagged
+            && self.marks[id as usize].as_ref().is_some_and(|it| !self.tags.hold(it))
+    }
+
+    fn unmark(&mut self, id: u32) {
+        if std::mem::take(&mut self.slots[id as usize].tagged) {
+            self.marks[id as usize] = None;
+        }
     }
 
     /// Takes out what is dead.
@@ -231,6 +285,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         (self.small, self.main) = (Fifo::new(), Fifo::new());
         self.ghost.clear();
         self.expiry.clear();
+        self.marks = Vec::new();
         (self.weight, self.small_weight, self.ghost_for) = (0, 0, 0);
     }
 
@@ -286,6 +341,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             used_tick: 0,
             uses: 0,
             in_main,
+            tagged: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -317,9 +373,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
     fn shrink(&mut self, spared: u32) -> u64 {
         let mut evicted = 0;
         if self.is_over() && self.len() > self.ghost_for {
-            // As many as there are entries: more of them make it forget less of what is of no use.
+            // About as many as there are entries: more of them bring back more of what is of no use.
             self.ghost_for = self.len() + self.len() / 8;
-            self.ghost.keep(self.len());
+            self.ghost.keep(self.len() + self.len() / 10);
         }
         while self.is_over() {
             let small = self.small.oldest();
@@ -378,6 +434,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             }
         }
         self.expiry.unset(id);
+        self.unmark(id);
         self.free.push(id);
         Some(entry)
     }
@@ -430,7 +487,7 @@ mod tests {
                     let ttl_ms = [None, Some(0), Some(50), Some(5_000)][turn as usize % 4];
                     let idle_ms = [None, Some(1_000)][turn as usize / 4 % 2];
                     let weight = 1 + (random(&mut seed) % 20) as u32;
-                    store.insert(key, turn, weight, Life { ttl_ms, idle_ms }, now_ms);
+                    store.insert(key, turn, weight, Life { ttl_ms, idle_ms }, None, now_ms);
                     let dead_ms = ttl_ms.map_or(u64::MAX, |it| now_ms + it);
                     model.insert(key, (turn, dead_ms, idle_ms, now_ms));
                 }
@@ -467,10 +524,10 @@ mod tests {
     fn what_is_asked_for_stays_through_a_scan() {
         let mut store = Store::new(u64::MAX, 100, 0);
         for key in 0..20 {
-            store.insert(key, key, 1, FOR_EVER, 0);
+            store.insert(key, key, 1, FOR_EVER, None, 0);
         }
         for key in 0..100_000u64 {
-            store.insert(1_000 + key, 0, 1, FOR_EVER, 0);
+            store.insert(1_000 + key, 0, 1, FOR_EVER, None, 0);
             if key % 20 == 0 {
                 (0..20).for_each(|key| _ = store.get(&key, 0));
             }
@@ -483,8 +540,8 @@ mod tests {
     fn lives_and_weights() {
         let mut store = Store::new(10, 100, 0);
         let ttl = |ttl_ms| Life { ttl_ms: Some(ttl_ms), idle_ms: None };
-        store.insert("a", 1, 1, ttl(100), 0);
-        store.insert("b", 2, 1, FOR_EVER, 0);
+        store.insert("a", 1, 1, ttl(100), None, 0);
+        store.insert("b", 2, 1, FOR_EVER, None, 0);
         assert_eq!((store.peek("a", 99), store.ttl_ms("a", 99)), (Some(&1), Some(Some(1))));
         assert_eq!((store.peek("a", 100), store.ttl_ms("a", 100)), (None, None));
         assert_eq!(store.ttl_ms("b", 100), Some(None), "no end");
@@ -493,12 +550,12 @@ mod tests {
         assert_eq!(store.ttl_ms("b", 102), Some(Some(3)));
         assert_eq!(store.sweep(10_000), Gone { evicted: 0, expired: 2 });
         // Too heavy for the whole budget: not kept, and the older one is no word to go by.
-        store.insert("c", 3, 1, FOR_EVER, 10_000);
-        assert_eq!(store.insert("c", 4, 11, FOR_EVER, 10_000).evicted, 1);
+        store.insert("c", 3, 1, FOR_EVER, None, 10_000);
+        assert_eq!(store.insert("c", 4, 11, FOR_EVER, None, 10_000).evicted, 1);
         assert_eq!((store.peek("c", 10_000), store.weight()), (None, 0));
         // One that fits just so throws out all others, not itself.
-        store.insert("d", 5, 1, FOR_EVER, 10_000);
-        assert_eq!(store.insert("e", 6, 10, FOR_EVER, 10_000).evicted, 1);
+        store.insert("d", 5, 1, FOR_EVER, None, 10_000);
+        assert_eq!(store.insert("e", 6, 10, FOR_EVER, None, 10_000).evicted, 1);
         assert_eq!((store.peek("e", 10_000), store.len()), (Some(&6), 1));
     }
 }
