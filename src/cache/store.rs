@@ -373,7 +373,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
     fn shrink(&mut self, spared: u32) -> u64 {
         let mut evicted = 0;
         if self.is_over() && self.len() > self.ghost_for {
-            // About as many as there are entries: more of them bring back more of what is of no use.
+            // About as many as there are entries: more bring back more of what is of no use.
             self.ghost_for = self.len() + self.len() / 8;
             self.ghost.keep(self.len() + self.len() / 10);
         }
