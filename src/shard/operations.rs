@@ -67,6 +67,8 @@ impl Operations {
                 waker.wake();
             }
             Place::Abandoned => {
+                // Its number is another's soon: that one is not to be cancelled.
+                self.cancelled.borrow_mut().retain(|it| *it != id);
                 let unused = places.remove(id as usize);
                 drop(places);
                 forget(unused);
@@ -132,5 +134,31 @@ impl Drop for Operation {
 fn forget(place: Place) {
     if let Place::Done(Ok(result), Op::Open { .. }) = place {
         drop(crate::ring::file::opened(result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_one_that_has_ended_does_not_reach_the_next_of_its_number() {
+        let all = Rc::new(Operations::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut start = || {
+            let mut operation = all.start(Op::Writable { socket: -1 });
+            assert!(Pin::new(&mut operation).poll(&mut cx).is_pending());
+            let (id, op) = all.next_wanted().expect("asked for");
+            (operation, id, op)
+        };
+        let (first, id, op) = start();
+        drop(first);
+        all.done(id, Ok(0), op);
+        let (second, again, op) = start();
+        assert_eq!((again, all.next_cancelled()), (id, None));
+        drop(second);
+        assert_eq!(all.next_cancelled(), Some(again), "one that runs is cancelled");
+        all.done(again, Err(libc::ECANCELED), op);
+        assert_eq!(all.places.borrow().len(), 0, "no place is lost");
     }
 }
