@@ -537,6 +537,7 @@ fn handlers_answer_with_files() {
                     .await
             })
             .get("/manifest", async |cx| cx.file("Cargo.toml").await)
+            .get("/here/*name", async |cx| cx.file_below("", cx.param("name")?).await)
             .get("/instead", async |cx| {
                 let _ = cx.file("Cargo.toml").await?;
                 cx.text("text")
@@ -553,6 +554,12 @@ fn handlers_answer_with_files() {
         assert_eq!(file.header("content-disposition"), Some("attachment; filename=\"d.txt\""));
         client.get("/file").header("if-none-match", "\"mine\"").await.expect(304);
         client.get("/manifest").await.expect(200).contains("[package]");
+        // The working directory is no way out either, whoever has asked for what in it before.
+        let link = format!("target/soloist-link-{}", std::process::id());
+        symlink("/etc/hostname", &link).expect("a link");
+        client.get(&format!("/here/{link}")).await.expect(404);
+        client.get("/here/Cargo.toml").await.expect(200).contains("[package]");
+        fs::remove_file(link).expect("the link");
         client.get("/instead").await.expect(200).text("text").has("content-length", "4");
     });
 }

@@ -1,5 +1,7 @@
 //! One file as the answer: what the client has already, which bytes of it, in which coding.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::app::core::{Core, Phase, name_bit};
@@ -33,7 +35,7 @@ impl<S> Ctx<S> {
     /// ```
     pub async fn file(&self, path: &str) -> Result<Reply> {
         let trees = Trees::of(self);
-        let tree = trees.get("", How::anywhere())?;
+        let tree = trees.get(None)?;
         self.file_of(&tree, path).await
     }
 
@@ -56,7 +58,7 @@ impl<S> Ctx<S> {
             return Err(Error::not_found());
         }
         let trees = Trees::of(self);
-        let tree = trees.get(dir, How::read(true))?;
+        let tree = trees.get(Some(dir))?;
         self.file_of(&tree, path).await
     }
 
@@ -227,7 +229,7 @@ fn random() -> u64 {
 
 /// Directories that handlers name, by their names: opened once a shard.
 #[derive(Default)]
-struct Trees(std::cell::RefCell<std::collections::HashMap<Box<str>, Rc<Tree>>>);
+struct Trees(RefCell<HashMap<Option<Box<str>>, Rc<Tree>>>);
 
 impl Trees {
     fn of<S>(cx: &Ctx<S>) -> Rc<Trees> {
@@ -235,15 +237,18 @@ impl Trees {
         shard.got::<Trees>().unwrap_or_else(|| shard.put(Trees::default()))
     }
 
-    /// The directory of that name; the working directory if it is empty.
-    fn get(&self, dir: &str, how: How) -> Result<Rc<Tree>> {
-        if let Some(tree) = self.0.borrow().get(dir) {
+    /// The directory of that name, which nothing leads out of; none is for the program's own paths,
+    /// wherever they lead.
+    fn get(&self, dir: Option<&str>) -> Result<Rc<Tree>> {
+        let key = dir.map(Box::from);
+        if let Some(tree) = self.0.borrow().get(&key) {
             return Ok(tree.clone());
         }
-        let path = if dir.is_empty() { "." } else { dir };
+        let how = if dir.is_some() { How::read(true) } else { How::anywhere() };
+        let path = dir.filter(|it| !it.is_empty()).unwrap_or(".");
         let tree = Tree::new(path.as_ref(), how, false);
         let tree = Rc::new(tree.map_err(|error| Error::from(format!("{path}: {error}")))?);
-        self.0.borrow_mut().insert(dir.into(), tree.clone());
+        self.0.borrow_mut().insert(key, tree.clone());
         Ok(tree)
     }
 }
