@@ -14,6 +14,7 @@ use crate::base::map::Map;
 use crate::http::range::Span;
 use crate::limits::{
     FILE_MAPPED_BYTES_MAX, FILE_PROBE_BYTES, FILE_PROBED_BYTES_MAX, FILE_RESIDENT_MS,
+    FILE_SMALL_BYTES_MAX,
 };
 use crate::ring::file::is_resident;
 
@@ -105,7 +106,11 @@ impl Open {
         }
         let span = if small { Span { from: 0, to: self.len } } else { span };
         let last = span.to - 1;
-        let step = if self.map.is_some() { 4096 } else { FILE_PROBE_BYTES };
+        let step = match () {
+            () if self.len <= FILE_SMALL_BYTES_MAX => 4096,
+            () if self.map.is_some() => FILE_PROBE_BYTES / 8,
+            () => FILE_PROBE_BYTES,
+        };
         let mut places = (span.from..span.to).step_by(step as usize).chain([last]);
         // Where the file system cannot tell, the mapping can.
         let mapped = || self.map.as_ref().is_some_and(|it| it.is_resident());
