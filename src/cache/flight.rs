@@ -30,12 +30,15 @@ impl<V: Clone> Flight<V> {
     }
 
     pub(super) async fn ended(&self) -> End<V> {
+        let mut place = None;
         poll_fn(|cx| match &*self.end.borrow() {
             Some(end) => Poll::Ready(end.clone()),
             None => {
                 let mut waiting = self.waiting.borrow_mut();
-                if !waiting.iter().any(|it| it.will_wake(cx.waker())) {
-                    waiting.push(cx.waker().clone());
+                let place = *place.get_or_insert(waiting.len());
+                match waiting.get_mut(place) {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => waiting.push(cx.waker().clone()),
                 }
                 Poll::Pending
             }

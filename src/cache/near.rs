@@ -159,6 +159,9 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     {
         let found = self.0.store.borrow_mut().get(key, self.now_ms()).map(look);
         let hit = found.is_some();
+        if !hit {
+            self.0.store.borrow_mut().forget_stale(key);
+        }
         self.0.counting.count(|it| match hit {
             true => it.hits += 1,
             false => it.misses += 1,
@@ -468,9 +471,8 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         if self.0.swept.get() || !self.0.store.borrow().has_mortal() {
             return;
         }
-        self.0.swept.set(true);
         let (weak, shard) = (Rc::downgrade(&self.0), self.0.shard.clone());
-        self.0.shard.spawn(async move {
+        let task = self.0.shard.spawn(async move {
             loop {
                 shard.sleep(Duration::from_millis(CACHE_SWEEP_MS)).await;
                 let Some(cache) = Weak::upgrade(&weak).map(Cache) else { return };
@@ -481,6 +483,8 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 }
             }
         });
+        // With too many tasks there is none: the next insertion tries again.
+        self.0.swept.set(!task.is_finished());
     }
 }
 

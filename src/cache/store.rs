@@ -112,8 +112,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        if self.slots[id as usize].tagged && self.forget_stale(id) {
-            return None;
+        if self.slots[id as usize].tagged && self.is_stale(id) {
+            return None; // see `forget_stale`
         }
         let slot = &mut self.slots[id as usize];
         if slot.is_dead(now_ms) {
@@ -128,11 +128,17 @@ impl<K: Hash + Eq, V> Store<K, V> {
         slot.entry.as_ref().map(|it| &it.1)
     }
 
-    /// Whether an entry was stale; then it is gone. Apart, so that a hit without tags stays small.
+    /// Takes a key out that was not found because one of its tags was invalidated. Apart, so that a
+    /// hit does not pay for it.
     #[cold]
-    #[inline(never)]
-    fn forget_stale(&mut self, id: u32) -> bool {
-        self.is_stale(id) && self.take(id).is_some()
+    pub(crate) fn forget_stale<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if let Some(id) = self.find(key).filter(|id| self.is_stale(*id)) {
+            self.take(id);
+        }
     }
 
     /// The same, to be changed.
