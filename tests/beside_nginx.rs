@@ -871,7 +871,7 @@ impl Nginx {
             if ended || began.elapsed() > Duration::from_secs(20) {
                 return Err(fs::read_to_string(dir.join("errors")).unwrap_or_default());
             }
-            sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(5)); // another process: there is nothing to wait on
         }
     }
 }

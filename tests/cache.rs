@@ -21,7 +21,7 @@ struct Source(Rc<Cell<u32>>);
 impl Source {
     async fn load(&self, shard: &Shard, value: u64) -> Result<u64> {
         self.0.set(self.0.get() + 1);
-        shard.sleep(SECOND).await;
+        shard.sleep(SECOND).await; // virtual time, as all here
         Ok(value)
     }
 }
@@ -69,7 +69,7 @@ fn a_load_that_fails_fails_all_who_wait_and_is_tried_again_afterwards() {
         let (shard, own) = (client.shard(), client.shard());
         let cache = shard.cache::<u64, u64>("values");
         let got = crowd(&shard, &cache, 3, async move |_| {
-            own.sleep(SECOND).await;
+            own.sleep(SECOND).await; // virtual time: so that the others come meanwhile
             Err(Error::new(502, "no answer").because("a secret"))
         });
         client.advance(2 * SECOND).await;
@@ -86,7 +86,7 @@ fn a_load_that_is_dropped_or_panics_frees_who_waits() {
         let (shard, own) = (client.shard(), client.shard());
         let cache = shard.cache::<u64, u64>("values");
         let got = crowd(&shard, &cache, 4, async move |at| {
-            own.sleep(SECOND).await;
+            own.sleep(SECOND).await; // virtual time: so that the others come meanwhile
             match at {
                 0 => panic!("the loader has a bug"),
                 at => Ok(at as u64),
