@@ -251,7 +251,7 @@ impl Server {
         build: impl AsyncFnOnce(Shard) -> Result<App<S>> + Clone + Send + 'static,
     ) -> Result<Running> {
         self.limits.check().map_err(|why| Error::new(500, why))?;
-        probe::probe().map_err(start_error)?;
+        probe::probe_apart().map_err(start_error)?;
         probe::raise_nofile();
         let plan = placement::plan(&self.cores).map_err(start_error)?;
         for note in &plan.notes {

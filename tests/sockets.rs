@@ -1,7 +1,7 @@
 //! WebSockets and rooms, from the handshake to the drain: in memory, on a clock that stands still.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -512,8 +512,8 @@ fn across_shards() {
         let stream = TcpStream::connect(server.addr()).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
         let url = format!("ws://{}/", server.addr());
-        let (mut socket, _) = tungstenite::client(url, stream).expect("a handshake");
-        let shard = hear(&mut socket).expect("its shard").to_string();
+        let (mut socket, _) = tungstenite::client(url, Patient(stream)).expect("a handshake");
+        let shard = socket.read().expect("its shard").to_string();
         (socket, shard)
     };
     let mut sockets: Vec<_> = Vec::new();
@@ -527,14 +527,14 @@ fn across_shards() {
     }
     let count = sockets.len();
     sockets[0].0.send("count".into()).expect("sent");
-    assert_eq!(hear(&mut sockets[0].0).expect("an answer").to_string(), count.to_string());
+    assert_eq!(sockets[0].0.read().expect("an answer").to_string(), count.to_string());
     for n in 0..3_000 {
         sockets[0].0.write(n.to_string().into()).expect("written");
         if n % 100 == 99 {
             sockets[0].0.flush().expect("sent");
             for (socket, shard) in &mut sockets {
                 for wanted in n - 99..=n {
-                    let heard = hear(socket).expect("a message").to_string();
+                    let heard = socket.read().expect("a message").to_string();
                     assert_eq!(heard, wanted.to_string(), "{shard}");
                 }
             }
@@ -542,22 +542,35 @@ fn across_shards() {
     }
     server.into_running().stop();
     for (socket, _) in &mut sockets {
-        let close = hear(socket).expect("a goodbye");
+        let close = socket.read().expect("a goodbye");
         let tungstenite::Message::Close(Some(frame)) = close else { panic!("{close:?}") };
         assert_eq!(u16::from(frame.code), 1001);
-        while hear(socket).is_ok() {}
+        while socket.read().is_ok() {}
     }
 }
 
-/// The next message; a read that a signal interrupts is done again.
-fn hear(
-    socket: &mut tungstenite::WebSocket<TcpStream>,
-) -> tungstenite::Result<tungstenite::Message> {
-    loop {
-        match socket.read() {
-            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-            heard => return heard,
+/// A connection whose reads go on when something interrupts them: a process that is stopped and
+/// continued, say. Sockets with a time limit are not restarted by the kernel (signal(7)).
+struct Patient(TcpStream);
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(into) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
 
 use io_uring::{IoUring, Probe, opcode};
 
@@ -65,6 +66,15 @@ pub(crate) fn probe() -> Result<Facts, Missing> {
         memlock,
         send_zc: ops.is_supported(opcode::SendZc::CODE),
     })
+}
+
+/// [`probe`] on a thread of its own: the kernel ends a ring later, with work for the thread that
+/// made it, and that interrupts (EINTR) whatever the thread waits for by then.
+pub(crate) fn probe_apart() -> Result<Facts, Missing> {
+    match thread::Builder::new().spawn(probe) {
+        Ok(apart) => apart.join().expect("the probe does not panic"),
+        Err(_) => probe(),
+    }
 }
 
 /// Raises the soft limit of open files to the hard one, which needs no privilege: (old, new).
@@ -430,6 +440,10 @@ type Resource = libc::c_int;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
     use super::*;
 
     const PLAIN: Around = Around {
@@ -439,6 +453,18 @@ mod tests {
         admin: false,
         place: Place::Host,
     };
+
+    /// Against `probe` this fails in some of the rounds: the first read is interrupted.
+    #[test]
+    fn the_caller_is_not_interrupted_by_the_end_of_the_ring() {
+        let (mut silent, _other) = UnixStream::pair().expect("a pair");
+        silent.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
+        for _ in 0..20 {
+            probe_apart().expect("io_uring");
+            let read = silent.read(&mut [0]).expect_err("nothing to read");
+            assert_eq!(read.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
 
     #[test]
     fn causes_and_their_words() {
