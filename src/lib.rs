@@ -94,6 +94,7 @@ pub use base::counters::Stats;
 pub use base::own::Own;
 #[cfg(feature = "cache")]
 pub use cache::{
+    announce::Announced,
     near::Cache,
     options::{CacheOptions, Ttl},
     stats::CacheStats,

@@ -266,6 +266,12 @@ pub(crate) const LISTING_ENTRIES_MAX: usize = 10_000;
 /// What an entry of a cache takes beyond its key and its value.
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_ENTRY_BYTES: usize = 64;
+/// Patterns of a cache that are looked at after a hit; of more, the oldest becomes "everything".
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_BANS_MAX: usize = 64;
+/// Words about entries that wait for a shard to hear them; more become one about everything.
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_WORDS_MAX: usize = 10_000;
 /// How long a dead entry of a cache may lie about.
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_SWEEP_MS: u64 = 1_000;

@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use soloist::prelude::*;
@@ -115,7 +118,8 @@ fn what_is_removed_while_it_is_loaded_is_not_stored() {
     run(async |client| {
         let (shard, source) = (client.shard(), Source::default());
         let cache = shard.cache::<u64, u64>("values");
-        for forget in [|it: &Cache<u64, u64>| _ = it.remove(&7), |it: &Cache<u64, u64>| it.clear()]
+        for forget in
+            [|it: &Cache<u64, u64>| _ = it.take(&7), |it: &Cache<u64, u64>| _ = it.clear()]
         {
             let (own, loads) = (shard.clone(), source.clone());
             let old = crowd(&shard, &cache, 2, async move |_| loads.load(&own, 1).await);
@@ -200,8 +204,8 @@ async fn shards(shard: Shard) -> Result<App<()>> {
             });
             cx.json(&all.await?)
         })
-        .get("/remove", async move |cx| cx.json(&remove.remove_everywhere(7).await?))
-        .get("/clear", async move |cx| cx.json(&clear.clear_everywhere().await?))
+        .get("/remove", async move |cx| cx.json(&remove.remove(7).everywhere().await))
+        .get("/clear", async move |cx| cx.json(&clear.clear().everywhere().await))
         .get("/held", async |cx| {
             let shard = cx.shard();
             let all = shard.on_all(async |it| Ok(it.cache::<u64, usize>("owners").len()));
@@ -225,6 +229,113 @@ fn what_is_removed_everywhere_is_gone_on_every_shard_when_that_returns() {
     }
 }
 
+/// What is true, and what every reader is owed: the last value whose word has been said.
+#[derive(Default)]
+struct Truth {
+    values: [AtomicU64; KEYS],
+    owed: [AtomicU64; KEYS],
+}
+
+const KEYS: usize = 12;
+
+/// Random writers and readers on all shards at once, for a time: no read that began after a word
+/// was said finds what was before it. Loads read the truth, and take their time afterwards.
+#[test]
+fn no_read_is_older_than_the_last_word_before_it() {
+    async fn churn(
+        shard: Shard,
+        truth: Arc<Truth>,
+        mut seed: u64,
+        options: Options,
+    ) -> Result<u64> {
+        let cache = shard.cache_with::<String, u64>("truth", options());
+        let mut reads = 0;
+        for _ in 0..3_000 {
+            let at = random(&mut seed) as usize % KEYS;
+            let key = format!("group:{}:{at}", at % 3);
+            let tag = format!("tag {}", at % 4);
+            if !random(&mut seed).is_multiple_of(8) {
+                let owed = truth.owed[at].load(SeqCst);
+                let (source, own, pause) = (truth.clone(), shard.clone(), random(&mut seed) % 4);
+                let load = async move || {
+                    let value = source.values[at].load(SeqCst);
+                    if pause == 0 {
+                        // So that words come while a load is under way.
+                        own.sleep(Duration::from_micros(300)).await;
+                    }
+                    Ok(value)
+                };
+                let value = match random(&mut seed) % 3 {
+                    0 => cache.get(&key),
+                    1 => Some(cache.get_or_tagged(key, &[&tag], load).await?),
+                    _ => Some(cache.get_or_refresh(key, load).await?),
+                };
+                reads += 1;
+                if value.is_some_and(|it| it < owed) {
+                    return Err(Error::new(500, format!("{value:?} after {owed}")));
+                }
+            } else {
+                let group: Vec<usize> = (0..KEYS).filter(|it| it % 3 == at % 3).collect();
+                let about = match random(&mut seed) % 16 {
+                    0..8 => vec![at],
+                    8..15 => group,
+                    _ => (0..KEYS).collect(),
+                };
+                let values: Vec<u64> =
+                    about.iter().map(|it| truth.values[*it].fetch_add(1, SeqCst) + 1).collect();
+                match (about.len(), random(&mut seed) % 2) {
+                    (1, 0) => cache.remove(key),
+                    (1, _) => cache.invalidate(&key),
+                    (KEYS, _) => cache.clear(),
+                    (_, 0) => cache.invalidate(&format!("group:{}:*", at % 3)),
+                    _ => cache.invalidate(&format!("*:{}:*", at % 3)),
+                };
+                for (at, value) in about.into_iter().zip(values) {
+                    truth.owed[at].fetch_max(value, SeqCst);
+                }
+            }
+            if random(&mut seed).is_multiple_of(16) {
+                shard.sleep(Duration::ZERO).await; // others of the shard have a turn
+            }
+        }
+        Ok(reads)
+    }
+    type Options = fn() -> CacheOptions<String, u64>;
+    let plain: Options = || CacheOptions::new().entries_max(8);
+    for (shards, options) in [(2, plain), (4, plain)] {
+        let truth = Arc::<Truth>::default();
+        let app = async move |_| {
+            Ok(App::new(()).get("/", async move |cx: &Ctx<()>| {
+                let (shard, truth) = (cx.shard(), truth.clone());
+                let all = shard.on_all(async move |it| {
+                    let (own, source) = (it.clone(), truth.clone());
+                    let seed = 0x9e37_79b9 + it.id() as u64;
+                    let beside = Rc::new(Cell::new(None));
+                    let done = beside.clone();
+                    let task = it.spawn(async move {
+                        let churned = churn(own, source, seed + 1_000, options).await;
+                        done.set(Some(churned));
+                    });
+                    let reads = churn(it, truth.clone(), seed, options).await?;
+                    task.ended().await;
+                    Ok(reads + beside.take().expect("it ended")?)
+                });
+                cx.json(&all.await?)
+            }))
+        };
+        let server = TestServer::start(shards, app);
+        let reads: Vec<u64> = server.get("/").expect(200).json();
+        assert!(reads.iter().sum::<u64>() > 4_000 * shards as u64, "{reads:?}");
+    }
+}
+
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
 #[test]
 fn what_has_a_tag_goes_with_it_and_so_does_what_is_on_its_way() {
     run(async |client| {
@@ -239,10 +350,7 @@ fn what_has_a_tag_goes_with_it_and_so_does_what_is_on_its_way() {
         cache.insert(2, 4); // the new word has no tags
         cache.invalidate_tag("b");
         cache.invalidate_tag("a");
-        assert_eq!(
-            (there(), cache.get(&2), cache.remove(&1)),
-            ([false, true, true], Some(4), None)
-        );
+        assert_eq!((there(), cache.get(&2), cache.take(&1)), ([false, true, true], Some(4), None));
         for (tag, kept) in [("mine", false), ("another", true)] {
             let (own, loads, loaded) = (shard.clone(), source.clone(), cache.clone());
             shard.spawn(async move {

@@ -70,11 +70,7 @@ impl Shard {
     }
 
     fn slot<T: Send + 'static>(&self, name: &'static str) -> Arc<Slot<T>> {
-        let mut commons = lock(&self.0.commons);
-        let slot = commons
-            .entry((name, TypeId::of::<T>()))
-            .or_insert_with(|| Arc::new(Mutex::new(State::<T>::Empty)));
-        slot.clone().downcast().expect("the type is part of the key")
+        self.0.common((name, TypeId::of::<T>()), || Mutex::new(State::<T>::Empty))
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
+use super::stale::{Place, Version};
 use crate::error::Error;
 
 /// One load and those who wait for it.
@@ -12,6 +13,9 @@ pub(super) struct Flight<V> {
     waiting: RefCell<Vec<Waker>>,
     /// What it loads was invalidated meanwhile: it is not stored.
     pub(super) void: Cell<bool>,
+    /// The newest word before it began.
+    pub(super) born: Version,
+    pub(super) tags: Option<Box<[Place]>>,
 }
 
 /// How a load ended, for those who waited.
@@ -25,8 +29,14 @@ pub(super) enum End<V> {
 }
 
 impl<V: Clone> Flight<V> {
-    pub(super) fn new() -> Flight<V> {
-        Flight { end: RefCell::default(), waiting: RefCell::default(), void: Cell::new(false) }
+    pub(super) fn new(born: Version, tags: Option<Box<[Place]>>) -> Flight<V> {
+        Flight {
+            end: RefCell::default(),
+            waiting: RefCell::default(),
+            void: Cell::new(false),
+            born,
+            tags,
+        }
     }
 
     pub(super) async fn ended(&self) -> End<V> {

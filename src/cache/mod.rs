@@ -1,11 +1,15 @@
 //! What a shard keeps for the next request: entries under a budget, for a time.
 
+pub(crate) mod announce;
 mod expiry;
 mod fifo;
 mod flight;
 mod ghost;
+mod glob;
+mod hub;
+mod load;
 pub(crate) mod near;
 pub(crate) mod options;
+mod stale;
 pub(crate) mod stats;
 mod store;
-mod tags;

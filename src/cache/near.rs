@@ -4,16 +4,20 @@ use std::any::{Any, TypeId};
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::Hash;
+use std::ops::AddAssign;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::flight::{End, Flight};
+use super::flight::Flight;
+use super::hub::{Hub, Word};
 use super::options::{CacheOptions, Ttl};
+use super::stale::{Place, Version};
 use super::stats::{CacheStats, Counting};
-use super::store::{Gone, Life, Store};
-use super::tags::Mark;
-use crate::error::{Error, Result};
+use super::store::{Gone, Life, Store, Terms};
 use crate::limits::{CACHE_ENTRY_BYTES, CACHE_SWEEP_MS};
 use crate::shard::Shard;
 
@@ -39,18 +43,24 @@ use crate::shard::Shard;
 /// # assert_eq!(client.shard().cache::<u64, String>("users").stats().loads, 1);
 /// # });
 /// ```
-pub struct Cache<K, V>(Rc<Inner<K, V>>);
+pub struct Cache<K, V>(pub(super) Rc<Inner<K, V>>);
 
-struct Inner<K, V> {
-    shard: Shard,
-    name: &'static str,
-    store: RefCell<Store<K, V>>,
-    flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
+pub(super) struct Inner<K, V> {
+    pub(super) shard: Shard,
+    pub(super) name: &'static str,
+    pub(super) store: RefCell<Store<K, V>>,
+    pub(super) flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
     weigher: Option<fn(&K, &V) -> usize>,
+    /// With the time in which it is given out while it is loaded anew.
     life: Life,
-    counting: Counting,
+    stale_ms: u64,
+    pub(super) counting: Counting,
     /// A task looks after what dies by itself.
     swept: Cell<bool>,
+    /// What this cache of all shards tells each other.
+    pub(super) hub: Arc<Hub>,
+    /// All words up to this one were heard.
+    heard: Cell<Version>,
 }
 
 impl<K, V> Clone for Cache<K, V> {
@@ -105,8 +115,10 @@ impl Shard {
             return known;
         }
         let all = self.got::<Caches>().unwrap_or_else(|| self.put(Caches::default()));
-        let cache = Cache(Rc::new(Inner::new(self.clone(), name, options)));
         let key = (name, TypeId::of::<Cache<K, V>>());
+        let hub = self.0.common(key, || Hub::new(self.count()));
+        let cache = Cache(Rc::new(Inner::new(self.clone(), name, options, hub)));
+        cache.listen();
         all.0.borrow_mut().insert(key, cache.0.clone());
         cache
     }
@@ -157,15 +169,13 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.hear();
         let found = self.0.store.borrow_mut().get(key, self.now_ms()).map(look);
         let hit = found.is_some();
         if !hit {
             self.0.store.borrow_mut().forget_stale(key);
         }
-        self.0.counting.count(|it| match hit {
-            true => it.hits += 1,
-            false => it.misses += 1,
-        });
+        self.0.counting.asked(hit);
         found
     }
 
@@ -186,7 +196,51 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.hear();
         self.0.store.borrow_mut().get_mut(key, self.now_ms()).map(change)
+    }
+
+    /// Adds to the number of a key, or stores it if there is none; the sum. The entry's life stays
+    /// as it is.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let visits = client.shard().cache::<&str, u64>("visits");
+    /// assert_eq!([visits.increment("ann", 1), visits.increment("ann", 2)], [1, 3]);
+    /// # });
+    /// ```
+    pub fn increment(&self, key: K, by: V) -> V
+    where
+        V: AddAssign + Copy,
+    {
+        let sum = self.update(&key, |it| {
+            *it += by;
+            *it
+        });
+        sum.unwrap_or_else(|| {
+            self.insert(key, by);
+            by
+        })
+    }
+
+    /// Copies of the values of many keys, in their order.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let squares = client.shard().cache::<u64, u64>("squares");
+    /// squares.insert_many([(2, 4), (3, 9)]);
+    /// assert_eq!(squares.get_many(&[3, 5]), [Some(9), None]);
+    /// # });
+    /// ```
+    pub fn get_many<Q>(&self, keys: &[Q]) -> Vec<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq,
+        V: Clone,
+    {
+        keys.iter().map(|key| self.get(key)).collect()
     }
 
     /// Whether a key is there; no use of it is counted.
@@ -204,6 +258,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.hear();
         self.0.store.borrow().peek(key, self.now_ms()).is_some()
     }
 
@@ -234,7 +289,8 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn insert_with(&self, key: K, value: V, ttl: Ttl) {
-        self.store(key, value, ttl, None);
+        self.hear();
+        self.store(key, value, ttl, self.newest(), None);
     }
 
     /// Stores a value that is gone once one of its tags is [invalidated](Cache::invalidate_tag).
@@ -250,35 +306,28 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn insert_tagged(&self, key: K, value: V, tags: &[&str]) {
-        let marks = self.0.store.borrow_mut().marks(tags);
-        self.store(key, value, Ttl::Default, Some(marks));
+        self.hear();
+        let tags = self.0.hub.places.of_tags(tags);
+        self.store(key, value, Ttl::Default, self.newest(), tags);
     }
 
-    /// All that was stored with this tag is gone, and what of it is being loaded is not kept: at
-    /// once, however many entries they are. Tags are told apart by 16 bits of their hashes: now and
-    /// then an entry goes that has another one.
-    ///
-    /// ```
-    /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let prices = client.shard().cache::<u64, u64>("prices");
-    /// (0..1_000).for_each(|id| prices.insert_tagged(id, 17, &["list:2026"]));
-    /// prices.invalidate_tag("list:2026");
-    /// assert!((0..1_000).all(|id| prices.get(&id).is_none()));
-    /// # });
-    /// ```
-    pub fn invalidate_tag(&self, tag: &str) {
-        self.0.store.borrow_mut().invalidate(tag);
-    }
-
-    fn store(&self, key: K, value: V, ttl: Ttl, marks: Option<Box<[Mark]>>) {
+    /// Stores a value that is newer than the word `born`.
+    pub(super) fn store(
+        &self,
+        key: K,
+        value: V,
+        ttl: Ttl,
+        born: Version,
+        tags: Option<Box<[Place]>>,
+    ) {
         let weight = match self.0.weigher {
             Some(weigh) => (weigh(&key, &value) + CACHE_ENTRY_BYTES).min(u32::MAX as usize) as u32,
             None => 1,
         };
         let life = Life { ttl_ms: self.ttl_ms(ttl), ..self.0.life };
         let mut store = self.0.store.borrow_mut();
-        let gone = store.insert(key, value, weight, life, marks, self.now_ms());
+        let terms = Terms { weight, life, born, tags };
+        let gone = store.insert(key, value, terms, self.now_ms());
         drop(store);
         self.note(gone);
         self.look_after();
@@ -301,24 +350,24 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         }
     }
 
-    /// Takes an entry out, and keeps a load of it that is under way from being stored.
+    /// Takes an entry out on this shard alone, and keeps a load of it that is under way from being
+    /// stored. What has become untrue is [removed](Cache::remove) instead, on all.
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
     /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
     /// let cache = client.shard().cache::<&str, u32>("sessions");
     /// cache.insert("ann", 7);
-    /// assert_eq!((cache.remove("ann"), cache.remove("ann")), (Some(7), None));
+    /// assert_eq!((cache.take("ann"), cache.take("ann")), (Some(7), None));
     /// # });
     /// ```
-    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    pub fn take<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        if let Some(flight) = self.0.flights.borrow_mut().remove(key) {
-            flight.void.set(true);
-        }
+        self.hear();
+        self.0.void(key);
         self.0.store.borrow_mut().remove(key, self.now_ms())
     }
 
@@ -338,6 +387,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.hear();
         let left = self.0.store.borrow().ttl_ms(key, self.now_ms())?;
         Some(left.map(Duration::from_millis))
     }
@@ -360,28 +410,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        self.hear();
         let ttl_ms = self.ttl_ms(ttl);
         let there = self.0.store.borrow_mut().extend(key, ttl_ms, self.now_ms());
         self.look_after();
         there
-    }
-
-    /// Forgets everything, and what is being loaded.
-    ///
-    /// ```
-    /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let cache = client.shard().cache::<u64, u64>("all");
-    /// cache.insert(1, 1);
-    /// cache.clear();
-    /// assert!(cache.is_empty());
-    /// # });
-    /// ```
-    pub fn clear(&self) {
-        for (_, flight) in self.0.flights.borrow_mut().drain() {
-            flight.void.set(true);
-        }
-        self.0.store.borrow_mut().clear();
     }
 
     /// Entries that it holds; those dead for less than a second are among them.
@@ -395,6 +428,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn len(&self) -> usize {
+        self.hear();
         self.0.store.borrow().len()
     }
 
@@ -427,9 +461,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn stats(&self) -> CacheStats {
+        self.hear();
         let store = self.0.store.borrow();
-        let (entries, weight) = (store.len() as u64, store.weight());
-        CacheStats { entries, weight, ..self.0.counting.now() }
+        let mut stats = self.0.counting.now();
+        (stats.entries, stats.weight) = (store.len() as u64, store.weight());
+        stats
     }
 
     /// The cache of that name, if there is one on the shard.
@@ -447,6 +483,12 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         &self.0.shard
     }
 
+    /// Whether an entry is there beyond its time.
+    pub(super) fn is_old(&self, key: &K) -> bool {
+        let left = self.0.store.borrow().ttl_ms(key, self.now_ms());
+        left.flatten().is_some_and(|left_ms| left_ms <= self.0.stale_ms)
+    }
+
     fn now_ms(&self) -> u64 {
         self.0.shard.now_ms()
     }
@@ -455,7 +497,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         match ttl {
             Ttl::Default => self.0.life.ttl_ms,
             Ttl::Never => None,
-            Ttl::After(time) => Some(time.as_millis() as u64),
+            Ttl::After(time) => Some(time.as_millis() as u64 + self.0.stale_ms),
         }
     }
 
@@ -466,13 +508,80 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         });
     }
 
+    /// The newest word that this shard has heard about more than one entry.
+    pub(super) fn newest(&self) -> Version {
+        self.0.store.borrow().stale.newest()
+    }
+
+    /// Hears what was announced before now, if it has not yet.
+    #[inline]
+    pub(super) fn hear(&self) {
+        if self.0.hub.version() != self.0.heard.get() {
+            self.hear_words();
+        }
+    }
+
+    #[cold]
+    fn hear_words(&self) {
+        let (hub, shard) = (&self.0.hub, self.0.shard.id());
+        let version = hub.version(); // before: the words up to it are there
+        for (version, word) in hub.take(shard) {
+            self.0.counting.count(|it| it.invalidations_heard += 1);
+            self.apply(version, word);
+        }
+        self.0.heard.set(version);
+        hub.heard(shard, version);
+    }
+
+    fn apply(&self, version: Version, word: Word) {
+        let text = |it: &dyn Any| it.downcast_ref().copied().expect("the hub knows the type");
+        let mut store = self.0.store.borrow_mut();
+        match word {
+            Word::Key(key) => {
+                let key = key.downcast_ref::<K>().expect("the hub knows the type");
+                store.remove(key, self.now_ms());
+                drop(store);
+                self.0.void(key);
+            }
+            Word::Tag(place) => store.stale.tag(version, place),
+            Word::Prefix(place, it) => {
+                store.read_keys(text(&*it));
+                store.stale.prefix(version, place);
+            }
+            Word::Ban(glob, it) => {
+                store.read_keys(text(&*it));
+                store.stale.ban(version, glob);
+            }
+            Word::Everything => {
+                store.clear();
+                store.stale.all(version);
+                drop(store);
+                self.0.flights.borrow_mut().drain().for_each(|(_, it)| it.void.set(true));
+            }
+        }
+    }
+
+    /// Hears words also while nobody reads: so that what they are about is not held.
+    fn listen(&self) {
+        let (weak, shard) = (Rc::downgrade(&self.0), self.0.shard.id());
+        if self.0.shard.count() > 1 {
+            self.0.shard.spawn_own(poll_fn(move |cx| {
+                let Some(cache) = Weak::upgrade(&weak).map(Cache) else { return Poll::Ready(()) };
+                cache.0.hub.listen(shard, cx.waker());
+                cache.hear(); // after: what came before it listened
+                Poll::Pending
+            }));
+        }
+    }
+
     /// Sees to it that what is dead does not stay, as long as anything can die.
     fn look_after(&self) {
         if self.0.swept.get() || !self.0.store.borrow().has_mortal() {
             return;
         }
         let (weak, shard) = (Rc::downgrade(&self.0), self.0.shard.clone());
-        let task = self.0.shard.spawn(async move {
+        self.0.swept.set(true);
+        self.0.shard.spawn_own(async move {
             loop {
                 shard.sleep(Duration::from_millis(CACHE_SWEEP_MS)).await;
                 let Some(cache) = Weak::upgrade(&weak).map(Cache) else { return };
@@ -483,125 +592,35 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 }
             }
         });
-        // With too many tasks there is none: the next insertion tries again.
-        self.0.swept.set(!task.is_finished());
-    }
-}
-
-impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
-    /// The value of a key; if it is not there, what `load` gives, which is stored. However many ask
-    /// for a key at once, one load runs, and the others wait for it.
-    ///
-    /// What is not to be found can be cached too: let `V` be an `Option`. A load that was under way
-    /// when its key was [removed](Cache::remove) answers those who waited, and is not stored.
-    ///
-    /// # Errors
-    /// That of `load`; who waited gets its status and message. If the load panics or is dropped,
-    /// one of those who waited loads in its place.
-    ///
-    /// ```
-    /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let cache = client.shard().cache::<u64, Option<String>>("names");
-    /// let none = cache.get_or(7, async || Ok(None)).await.expect("no error");
-    /// let still = cache.get_or(7, async || Err(Error::not_found())).await.expect("not loaded again");
-    /// assert_eq!((none, still), (None, None));
-    /// # });
-    /// ```
-    pub async fn get_or(&self, key: K, load: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
-        self.get_or_tagged(key, &[], load).await
-    }
-
-    /// The same with [tags](Cache::insert_tagged). One that is invalidated while the value is
-    /// loaded keeps it from being stored.
-    ///
-    /// # Errors
-    /// As of [`get_or`](Cache::get_or).
-    ///
-    /// ```
-    /// # use soloist::{prelude::*, testing::TestClient};
-    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
-    /// let pages = client.shard().cache::<u64, String>("pages");
-    /// let load = async || Ok("<p>Ann".to_owned());
-    /// pages.get_or_tagged(7, &["user:7"], load).await.expect("loaded");
-    /// pages.invalidate_tag("user:7");
-    /// assert!(!pages.contains(&7));
-    /// # });
-    /// ```
-    pub async fn get_or_tagged(
-        &self,
-        key: K,
-        tags: &[&str],
-        load: impl AsyncFnOnce() -> Result<V>,
-    ) -> Result<V> {
-        loop {
-            if let Some(value) = self.get(&key) {
-                return Ok(value);
-            }
-            let known = self.0.flights.borrow().get(&key).cloned();
-            let Some(flight) = known else { break };
-            self.0.counting.count(|it| it.waits += 1);
-            match flight.ended().await {
-                End::Loaded(value) => return Ok(value),
-                End::Failed(status, message) => return Err(Error::new(status, message)),
-                End::Abandoned => {}
-            }
-        }
-        let flight = Rc::new(Flight::new());
-        self.0.flights.borrow_mut().insert(key.clone(), flight.clone());
-        // As they stand before the load: a word that comes meanwhile counts.
-        let marks = self.0.store.borrow_mut().marks(tags);
-        let lead = Lead { cache: self, key, flight, marks };
-        self.0.counting.count(|it| it.loads += 1);
-        let loaded = load().await;
-        lead.land(&loaded);
-        loaded
-    }
-}
-
-/// Whoever loads: dropped before the end, those who wait hear of it.
-struct Lead<'a, K: Hash + Eq + 'static, V: Clone + 'static> {
-    cache: &'a Cache<K, V>,
-    key: K,
-    flight: Rc<Flight<V>>,
-    marks: Box<[Mark]>,
-}
-
-impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<'_, K, V> {
-    fn land(self, loaded: &Result<V>) {
-        match loaded {
-            Ok(value) => {
-                if !self.flight.void.get() {
-                    let (key, marks) = (self.key.clone(), Some(self.marks.clone()));
-                    self.cache.store(key, value.clone(), Ttl::Default, marks);
-                }
-                self.flight.end(End::Loaded(value.clone()));
-            }
-            Err(error) => {
-                self.cache.0.counting.count(|it| it.loads_failed += 1);
-                self.flight.end(End::failed(error));
-            }
-        }
-    }
-}
-
-impl<K: Hash + Eq + 'static, V: Clone + 'static> Drop for Lead<'_, K, V> {
-    fn drop(&mut self) {
-        let mut flights = self.cache.0.flights.borrow_mut();
-        if flights.get(&self.key).is_some_and(|it| Rc::ptr_eq(it, &self.flight)) {
-            flights.remove(&self.key);
-        }
-        drop(flights);
-        self.flight.end(End::Abandoned); // no word after the first one counts
     }
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {
-    fn new(shard: Shard, name: &'static str, options: CacheOptions<K, V>) -> Inner<K, V> {
+    /// A load that is under way is not stored, and who comes later does not wait for it.
+    pub(super) fn void<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if let Some(flight) = self.flights.borrow_mut().remove(key) {
+            flight.void.set(true);
+        }
+    }
+
+    fn new(
+        shard: Shard,
+        name: &'static str,
+        options: CacheOptions<K, V>,
+        hub: Arc<Hub>,
+    ) -> Inner<K, V> {
         let ms = |time: Duration| time.as_millis() as u64;
-        let life = Life { ttl_ms: options.ttl.map(ms), idle_ms: options.idle.map(ms) };
+        let stale_ms = ms(options.stale);
+        let ttl_ms = options.ttl.map(|it| ms(it) + stale_ms);
+        let life = Life { ttl_ms, idle_ms: options.idle.map(ms) };
         let weight_max = options.bytes_max.unwrap_or(u64::MAX);
-        let store = Store::new(weight_max, options.entries_max, shard.now_ms());
+        let places = hub.places.clone();
+        let store = Store::new(weight_max, options.entries_max, places, shard.now_ms());
+        let heard = Cell::new(hub.open(shard.id()));
         Inner {
             shard,
             name,
@@ -609,8 +628,17 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             flights: RefCell::default(),
             weigher: options.weigher,
             life,
+            stale_ms,
             counting: Counting::default(),
             swept: Cell::new(false),
+            hub,
+            heard,
         }
+    }
+}
+
+impl<K, V> Drop for Inner<K, V> {
+    fn drop(&mut self) {
+        self.hub.close(self.shard.id());
     }
 }

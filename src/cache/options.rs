@@ -18,6 +18,7 @@ pub struct CacheOptions<K, V> {
     pub(super) weigher: Option<fn(&K, &V) -> usize>,
     pub(super) ttl: Option<Duration>,
     pub(super) idle: Option<Duration>,
+    pub(super) stale: Duration,
 }
 
 /// How long an entry lives.
@@ -53,7 +54,14 @@ impl<K, V> CacheOptions<K, V> {
     /// let options = soloist::CacheOptions::<u64, String>::new(); // as `Shard::cache` has them
     /// ```
     pub fn new() -> CacheOptions<K, V> {
-        CacheOptions { entries_max: 10_000, bytes_max: None, weigher: None, ttl: None, idle: None }
+        CacheOptions {
+            entries_max: 10_000,
+            bytes_max: None,
+            weigher: None,
+            ttl: None,
+            idle: None,
+            stale: Duration::ZERO,
+        }
     }
 
     /// Entries of a shard; beyond, those that are least worth keeping are thrown out.
@@ -89,6 +97,21 @@ impl<K, V> CacheOptions<K, V> {
     /// ```
     pub fn ttl(mut self, time: Duration) -> Self {
         self.ttl = Some(time);
+        self
+    }
+
+    /// For how long after its time an entry is still there, and given out, while
+    /// [`get_or_refresh`](crate::Cache::get_or_refresh) loads it anew.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use soloist::CacheOptions;
+    /// // Nobody waits for the database once a minute; nobody sees a rate of two minutes ago.
+    /// let minute = Duration::from_secs(60);
+    /// let rates = CacheOptions::<String, f64>::new().ttl(minute).stale(minute);
+    /// ```
+    pub fn stale(mut self, time: Duration) -> Self {
+        self.stale = time;
         self
     }
 

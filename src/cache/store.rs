@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 use super::expiry::{Expiry, TICK_MS_LOG};
 use super::fifo::{Fifo, Links};
 use super::ghost::Ghost;
-use super::tags::{Mark, Tags};
+use super::stale::{Place, Places, Stale, Version};
 
 /// Keys and values of one shard.
 pub(crate) struct Store<K, V> {
@@ -27,9 +27,13 @@ pub(crate) struct Store<K, V> {
     main: Fifo,
     ghost: Ghost,
     expiry: Expiry,
-    tags: Tags,
+    /// The words that were heard.
+    pub(crate) stale: Stale,
+    places: Places,
+    /// A key as text, once a word was about texts.
+    text: Option<fn(&K) -> &str>,
     /// Of the entries that have tags; as long as the last of them needs.
-    marks: Vec<Option<Box<[Mark]>>>,
+    tags: Vec<Option<Box<[Place]>>>,
     /// Of all entries, of those in the small queue, and the most of them.
     weight: u64,
     small_weight: u64,
@@ -47,10 +51,20 @@ struct Slot<K, V> {
     /// How long it lives after it was last asked for, in ticks; 0 is no bound.
     idle_ticks: u32,
     used_tick: u32,
+    /// The newest word that it is known to be newer than.
+    born: Version,
     uses: u8,
     in_main: bool,
-    /// It has marks.
-    tagged: bool,
+}
+
+/// What is stored with a value.
+#[derive(Clone, Default)]
+pub(crate) struct Terms {
+    pub(crate) weight: u32,
+    pub(crate) life: Life,
+    /// The newest word that the value is newer than.
+    pub(crate) born: Version,
+    pub(crate) tags: Option<Box<[Place]>>,
 }
 
 /// How long an entry lives, in milliseconds.
@@ -75,7 +89,12 @@ const SMALL_SHARE: u64 = 10;
 
 impl<K: Hash + Eq, V> Store<K, V> {
     /// For so many entries that weigh so much together.
-    pub(crate) fn new(weight_max: u64, entries_max: usize, now_ms: u64) -> Store<K, V> {
+    pub(crate) fn new(
+        weight_max: u64,
+        entries_max: usize,
+        places: Places,
+        now_ms: u64,
+    ) -> Store<K, V> {
         Store {
             hasher: RandomState::default(),
             table: HashTable::new(),
@@ -86,8 +105,10 @@ impl<K: Hash + Eq, V> Store<K, V> {
             main: Fifo::new(),
             ghost: Ghost::new(),
             expiry: Expiry::new(tick(now_ms)),
-            tags: Tags::new(),
-            marks: Vec::new(),
+            stale: Stale::default(),
+            places,
+            text: None,
+            tags: Vec::new(),
             weight: 0,
             small_weight: 0,
             weight_max,
@@ -112,7 +133,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        if self.slots[id as usize].tagged && self.is_stale(id) {
+        if self.slots[id as usize].born != self.stale.newest() && !self.prove(id) {
             return None; // see `forget_stale`
         }
         let slot = &mut self.slots[id as usize];
@@ -128,8 +149,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
         slot.entry.as_ref().map(|it| &it.1)
     }
 
-    /// Takes a key out that was not found because one of its tags was invalidated. Apart, so that a
-    /// hit does not pay for it.
+    /// Takes a key out that was not found because a word was about it. Apart, so that a hit does
+    /// not pay for it.
     #[cold]
     pub(crate) fn forget_stale<Q>(&mut self, key: &Q)
     where
@@ -165,27 +186,20 @@ impl<K: Hash + Eq, V> Store<K, V> {
     }
 
     /// Stores a value, in place of an older one, and throws out what is too much. One that weighs
-    /// more than the whole budget is not kept.
-    pub(crate) fn insert(
-        &mut self,
-        key: K,
-        value: V,
-        weight: u32,
-        life: Life,
-        marks: Option<Box<[Mark]>>,
-        now_ms: u64,
-    ) -> Gone {
+    /// more than the whole budget is not kept, nor one that a word was about.
+    pub(crate) fn insert(&mut self, key: K, value: V, terms: Terms, now_ms: u64) -> Gone {
         let mut gone = self.sweep(now_ms);
-        if u64::from(weight) > self.weight_max {
+        if u64::from(terms.weight) > self.weight_max {
             gone.evicted += u64::from(self.remove(&key, now_ms).is_some());
             return gone;
         }
         let id = match self.find(&key) {
-            Some(id) => self.replace(id, value, weight),
-            None => self.add(key, value, weight),
+            Some(id) => self.replace(id, value, terms.weight),
+            None => self.add(key, value, terms.weight),
         };
-        self.mark(id, marks);
-        let slot = &mut self.slots[id as usize];
+        self.tag(id, terms.tags);
+        let (slot, life) = (&mut self.slots[id as usize], terms.life);
+        slot.born = terms.born;
         slot.idle_ticks = life.idle_ms.map_or(0, |it| tick(it).max(1));
         slot.used_tick = tick(now_ms);
         slot.expires_ms = life.ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
@@ -234,36 +248,43 @@ impl<K: Hash + Eq, V> Store<K, V> {
         true
     }
 
-    /// Tags as they stand: who is given them is stale once one of them is invalidated.
-    pub(crate) fn marks(&mut self, tags: &[&str]) -> Box<[Mark]> {
-        self.tags.marks(tags)
+    /// From now on words may be about keys as text.
+    pub(crate) fn read_keys(&mut self, text: fn(&K) -> &str) {
+        self.text = Some(text);
+    }
+
+    /// Whether a value of this key, as new as `born`, is one that no word was about.
+    pub(crate) fn is_fresh(&self, key: &K, born: Version, tags: Option<&[Place]>) -> bool {
+        let text = || self.text.map(|text| text(key));
+        born == self.stale.newest() || !self.stale.is_stale(born, tags, &self.places, text())
     }
 
     /// Gives an entry its tags, in place of those it had.
-    fn mark(&mut self, id: u32, marks: Option<Box<[Mark]>>) {
-        let Some(marks) = marks.filter(|it| !it.is_empty()) else { return self.unmark(id) };
-        if self.marks.len() <= id as usize {
-            self.marks.resize(id as usize + 1, None);
+    fn tag(&mut self, id: u32, tags: Option<Box<[Place]>>) {
+        let id = id as usize;
+        if tags.is_some() && self.tags.len() <= id {
+            self.tags.resize(id + 1, None);
         }
-        self.marks[id as usize] = Some(marks);
-        self.slots[id as usize].tagged = true;
+        if let Some(of) = self.tags.get_mut(id) {
+            *of = tags;
+        }
     }
 
-    /// All that has this tag is gone, and what of it is under way is not kept.
-    pub(crate) fn invalidate(&mut self, tag: &str) {
-        self.tags.invalidate(tag);
-    }
-
-    #[inline]
     fn is_stale(&self, id: u32) -> bool {
-        self.slots[id as usize].tagged
-            && self.marks[id as usize].as_ref().is_some_and(|it| !self.tags.hold(it))
+        let slot = &self.slots[id as usize];
+        let tags = self.tags.get(id as usize).and_then(Option::as_deref);
+        slot.entry.as_ref().is_some_and(|(key, _)| !self.is_fresh(key, slot.born, tags))
     }
 
-    fn unmark(&mut self, id: u32) {
-        if std::mem::take(&mut self.slots[id as usize].tagged) {
-            self.marks[id as usize] = None;
+    /// Looks at what the words were about that an entry has not met; true if it was not it. It has
+    /// met them then.
+    #[cold]
+    fn prove(&mut self, id: u32) -> bool {
+        let fresh = !self.is_stale(id);
+        if fresh {
+            self.slots[id as usize].born = self.stale.newest();
         }
+        fresh
     }
 
     /// Takes out what is dead.
@@ -291,7 +312,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         (self.small, self.main) = (Fifo::new(), Fifo::new());
         self.ghost.clear();
         self.expiry.clear();
-        self.marks = Vec::new();
+        self.tags = Vec::new();
         (self.weight, self.small_weight, self.ghost_for) = (0, 0, 0);
     }
 
@@ -345,9 +366,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
             weight,
             idle_ticks: 0,
             used_tick: 0,
+            born: 0,
             uses: 0,
             in_main,
-            tagged: false,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -440,7 +461,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             }
         }
         self.expiry.unset(id);
-        self.unmark(id);
+        self.tag(id, None);
         self.free.push(id);
         Some(entry)
     }
@@ -468,6 +489,10 @@ mod tests {
 
     const FOR_EVER: Life = Life { ttl_ms: None, idle_ms: None };
 
+    fn terms(weight: u32, life: Life) -> Terms {
+        Terms { weight, life, ..Terms::default() }
+    }
+
     fn random(seed: &mut u64) -> u64 {
         *seed ^= *seed << 13;
         *seed ^= *seed >> 7;
@@ -478,7 +503,8 @@ mod tests {
     /// What is there is what was stored last, alive, and never more than the budget.
     #[test]
     fn it_never_tells_anything_but_the_last_word() {
-        let (mut store, mut seed, mut now_ms) = (Store::new(500, 60, 0), 42, 0u64);
+        let (mut store, mut seed, mut now_ms) =
+            (Store::new(500, 60, Places::default(), 0), 42, 0u64);
         // Key -> (value, dead at, idle, used at).
         type Row = (u64, u64, Option<u64>, u64);
         let mut model: BTreeMap<u64, Row> = BTreeMap::new();
@@ -493,7 +519,8 @@ mod tests {
                     let ttl_ms = [None, Some(0), Some(50), Some(5_000)][turn as usize % 4];
                     let idle_ms = [None, Some(1_000)][turn as usize / 4 % 2];
                     let weight = 1 + (random(&mut seed) % 20) as u32;
-                    store.insert(key, turn, weight, Life { ttl_ms, idle_ms }, None, now_ms);
+                    let life = Life { ttl_ms, idle_ms };
+                    store.insert(key, turn, terms(weight, life), now_ms);
                     let dead_ms = ttl_ms.map_or(u64::MAX, |it| now_ms + it);
                     model.insert(key, (turn, dead_ms, idle_ms, now_ms));
                 }
@@ -528,12 +555,12 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_through_a_scan() {
-        let mut store = Store::new(u64::MAX, 100, 0);
+        let mut store = Store::new(u64::MAX, 100, Places::default(), 0);
         for key in 0..20 {
-            store.insert(key, key, 1, FOR_EVER, None, 0);
+            store.insert(key, key, terms(1, FOR_EVER), 0);
         }
         for key in 0..100_000u64 {
-            store.insert(1_000 + key, 0, 1, FOR_EVER, None, 0);
+            store.insert(1_000 + key, 0, terms(1, FOR_EVER), 0);
             if key % 20 == 0 {
                 (0..20).for_each(|key| _ = store.get(&key, 0));
             }
@@ -544,10 +571,10 @@ mod tests {
 
     #[test]
     fn lives_and_weights() {
-        let mut store = Store::new(10, 100, 0);
+        let mut store = Store::new(10, 100, Places::default(), 0);
         let ttl = |ttl_ms| Life { ttl_ms: Some(ttl_ms), idle_ms: None };
-        store.insert("a", 1, 1, ttl(100), None, 0);
-        store.insert("b", 2, 1, FOR_EVER, None, 0);
+        store.insert("a", 1, terms(1, ttl(100)), 0);
+        store.insert("b", 2, terms(1, FOR_EVER), 0);
         assert_eq!((store.peek("a", 99), store.ttl_ms("a", 99)), (Some(&1), Some(Some(1))));
         assert_eq!((store.peek("a", 100), store.ttl_ms("a", 100)), (None, None));
         assert_eq!(store.ttl_ms("b", 100), Some(None), "no end");
@@ -556,12 +583,12 @@ mod tests {
         assert_eq!(store.ttl_ms("b", 102), Some(Some(3)));
         assert_eq!(store.sweep(10_000), Gone { evicted: 0, expired: 2 });
         // Too heavy for the whole budget: not kept, and the older one is no word to go by.
-        store.insert("c", 3, 1, FOR_EVER, None, 10_000);
-        assert_eq!(store.insert("c", 4, 11, FOR_EVER, None, 10_000).evicted, 1);
+        store.insert("c", 3, terms(1, FOR_EVER), 10_000);
+        assert_eq!(store.insert("c", 4, terms(11, FOR_EVER), 10_000).evicted, 1);
         assert_eq!((store.peek("c", 10_000), store.weight()), (None, 0));
         // One that fits just so throws out all others, not itself.
-        store.insert("d", 5, 1, FOR_EVER, None, 10_000);
-        assert_eq!(store.insert("e", 6, 10, FOR_EVER, None, 10_000).evicted, 1);
+        store.insert("d", 5, terms(1, FOR_EVER), 10_000);
+        assert_eq!(store.insert("e", 6, terms(10, FOR_EVER), 10_000).evicted, 1);
         assert_eq!((store.peek("e", 10_000), store.len()), (Some(&6), 1));
     }
 }

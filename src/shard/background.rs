@@ -45,7 +45,13 @@ impl Shard {
         })
     }
 
-    /// The same; none if there are too many.
+    /// A task of the framework's own: not bounded, as whoever spawns it is.
+    #[cfg(feature = "cache")]
+    pub(crate) fn spawn_own(&self, future: impl Future<Output = ()> + 'static) {
+        self.0.tasks.spawn(Box::pin(future));
+    }
+
+    /// As [`spawn`](Shard::spawn); none if there are too many.
     pub(crate) fn try_spawn(&self, future: impl Future<Output = ()> + 'static) -> Option<Task> {
         let local = &self.0;
         if local.spawned.get() >= local.limits.tasks_max {

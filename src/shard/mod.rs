@@ -28,7 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -134,6 +134,17 @@ impl Local {
         if answered > 0 {
             self.counters.record(self.clock.peek_ns() - self.clock.now_ns(), answered);
         }
+    }
+
+    /// What all shards of the server share under a name and a type, made by whoever asks first.
+    pub(crate) fn common<T: Send + Sync + 'static>(
+        &self,
+        name: (&'static str, TypeId),
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let mut commons = self.commons.lock().unwrap_or_else(PoisonError::into_inner);
+        let common = commons.entry(name).or_insert_with(|| Arc::new(make())).clone();
+        common.downcast().expect("the type is part of the name")
     }
 
     /// Drops what was put on the shard, which may hold the shard.

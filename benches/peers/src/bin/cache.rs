@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use store::{Life, Store};
+use stale::Places;
+use store::{Store, Terms};
 
 #[path = "../../../../src/cache/expiry.rs"]
 mod expiry;
@@ -18,10 +19,17 @@ mod expiry;
 mod fifo;
 #[path = "../../../../src/cache/ghost.rs"]
 mod ghost;
+#[path = "../../../../src/cache/glob.rs"]
+mod glob;
+#[path = "../../../../src/cache/stale.rs"]
+mod stale;
 #[path = "../../../../src/cache/store.rs"]
 mod store;
-#[path = "../../../../src/cache/tags.rs"]
-mod tags;
+
+/// As the crate has it.
+mod limits {
+    pub(crate) const CACHE_BANS_MAX: usize = 64;
+}
 
 /// The system's allocator, and what it has given out.
 struct Counting;
@@ -54,13 +62,13 @@ trait Peer {
 
 impl Peer for Store<u64, u64> {
     fn with_entries(count: usize) -> Self {
-        Store::new(u64::MAX, count, 0)
+        Store::new(u64::MAX, count, Places::default(), 0)
     }
     fn hit(&mut self, key: u64) -> bool {
         black_box(self.get(&key, 0)).is_some()
     }
     fn put(&mut self, key: u64) {
-        self.insert(key, key, 1, Life::default(), None, 0);
+        self.insert(key, key, Terms { weight: 1, ..Terms::default() }, 0);
     }
 }
 

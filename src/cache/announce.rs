@@ -1,0 +1,146 @@
+//! What is no longer true, said to all shards.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::glob::{Glob, Shape, shape};
+use super::hub::{Hub, Text, Word};
+use super::near::Cache;
+use super::stale::Version;
+
+/// A word that was said: every read that begins from now on, on every shard, heeds it. Nothing is
+/// left to do; who wants the memory back first, too, waits with
+/// [`everywhere`](Announced::everywhere).
+pub struct Announced {
+    hub: Arc<Hub>,
+    version: Version,
+}
+
+impl Announced {
+    /// Waits until every shard has dropped what the word was about. It is an answer to "is it still
+    /// in memory?": nobody reads it before that either.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// async fn forget(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let people = cx.shard().cache::<u64, String>("people");
+    ///     people.remove(cx.param("id")?).everywhere().await;
+    ///     cx.text("nobody here remembers you")
+    /// }
+    /// # let app = App::new(()).get("/:id", forget);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/7").await.expect(200);
+    /// # });
+    /// ```
+    pub async fn everywhere(self) {
+        self.hub.heard_by_all(self.version).await;
+    }
+}
+
+/// These say it to every shard of the server. A read that begins after one of them has returned, on
+/// whatever shard, does not find the old value; a load of it that is under way answers those who
+/// wait for it and is not stored. No word is lost: a shard too busy to hear 10,000 of them
+/// forgets everything instead.
+impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
+    /// Takes an entry out, on all shards.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn to_database(id: u64, name: &str) -> Result<()> { Ok(()) }
+    /// async fn rename(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let (id, name) = (cx.param("id")?, cx.body_json::<String>().await?);
+    ///     to_database(id, &name).await?; // first the truth, then what is remembered of it
+    ///     cx.shard().cache::<u64, String>("names").remove(id);
+    ///     cx.empty()
+    /// }
+    /// # let app = App::new(()).put("/:id", rename);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.shard().cache::<u64, String>("names").insert(7, "ann".to_owned());
+    /// # client.put("/7").json(&"bob").await.expect(204);
+    /// # assert!(client.shard().cache::<u64, String>("names").is_empty());
+    /// # });
+    /// ```
+    pub fn remove(&self, key: K) -> Announced
+    where
+        K: Clone + Send,
+    {
+        self.announce(|| Word::Key(Box::new(key.clone())))
+    }
+
+    /// What was stored with this tag is gone, and what of it is being loaded is not kept: at once,
+    /// however many entries they are. Tags are told apart by 16 bits of their hashes: now and then
+    /// an entry goes that has another one.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let prices = client.shard().cache::<u64, u64>("prices");
+    /// (0..1_000).for_each(|id| prices.insert_tagged(id, 17, &["list:2026"]));
+    /// prices.invalidate_tag("list:2026");
+    /// assert!((0..1_000).all(|id| prices.get(&id).is_none()));
+    /// # });
+    /// ```
+    pub fn invalidate_tag(&self, tag: &str) -> Announced {
+        let place = self.0.hub.places.of_tag(tag);
+        self.announce(|| Word::Tag(place))
+    }
+
+    /// What has a key of this pattern is gone: `*` is any run of characters, `?` is one. A prefix
+    /// that ends with a colon (`user:7:*`) costs what a tag does. Of other patterns the last 64 are
+    /// kept and looked at when an entry older than they are is next asked for; each of more makes
+    /// everything stale that is older than the oldest.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let parts = client.shard().cache::<String, u32>("parts");
+    /// for key in ["user:7:name", "user:7:cart:2", "user:8:name"] {
+    ///     parts.insert(key.to_owned(), 1);
+    /// }
+    /// parts.invalidate("user:7:*");
+    /// assert!(!parts.contains("user:7:cart:2") && parts.contains("user:8:name"));
+    /// parts.invalidate("*:name");
+    /// assert!(!parts.contains("user:8:name"));
+    /// # });
+    /// ```
+    pub fn invalidate(&self, pattern: &str) -> Announced
+    where
+        K: AsRef<str>,
+    {
+        let text = || -> Text { Box::new(K::as_ref as fn(&K) -> &str) };
+        match shape(pattern) {
+            Shape::Everything => self.clear(),
+            Shape::Prefix(prefix) => {
+                let place = self.0.hub.places.of_prefix(prefix);
+                self.announce(|| Word::Prefix(place, text()))
+            }
+            Shape::Glob => {
+                let glob = Arc::new(Glob::new(pattern));
+                self.announce(|| Word::Ban(glob.clone(), text()))
+            }
+        }
+    }
+
+    /// Forgets everything, and what is being loaded.
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # TestClient::run(async |_| Ok(App::new(())), async |client| {
+    /// let cache = client.shard().cache::<u64, u64>("all");
+    /// cache.insert(1, 1);
+    /// cache.clear();
+    /// assert!(cache.is_empty());
+    /// # });
+    /// ```
+    pub fn clear(&self) -> Announced {
+        self.announce(|| Word::Everything)
+    }
+
+    fn announce(&self, word: impl Fn() -> Word) -> Announced {
+        let hub = self.0.hub.clone();
+        let version = hub.announce(self.0.shard.id(), word);
+        self.0.counting.count(|it| it.invalidations += 1);
+        self.hear(); // this shard's own word, behind those of others
+        Announced { hub, version }
+    }
+}
