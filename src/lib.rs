@@ -95,6 +95,7 @@ pub use base::own::Own;
 #[cfg(feature = "cache")]
 pub use cache::{
     announce::Announced,
+    key::CacheKey,
     near::Cache,
     options::{CacheOptions, Ttl},
     stats::CacheStats,

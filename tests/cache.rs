@@ -257,18 +257,19 @@ fn no_read_is_older_than_the_last_word_before_it() {
             if !random(&mut seed).is_multiple_of(8) {
                 let owed = truth.owed[at].load(SeqCst);
                 let (source, own, pause) = (truth.clone(), shard.clone(), random(&mut seed) % 4);
-                let load = async move || {
+                let load = async move |shard: Shard| {
                     let value = source.values[at].load(SeqCst);
                     if pause == 0 {
                         // So that words come while a load is under way.
-                        own.sleep(Duration::from_micros(300)).await;
+                        shard.sleep(Duration::from_micros(300)).await;
                     }
                     Ok(value)
                 };
-                let value = match random(&mut seed) % 3 {
+                let value = match random(&mut seed) % 4 {
                     0 => cache.get(&key),
-                    1 => Some(cache.get_or_tagged(key, &[&tag], load).await?),
-                    _ => Some(cache.get_or_refresh(key, load).await?),
+                    3 => Some(cache.get_or_once(key, async move |it, _| load(it).await).await?),
+                    1 => Some(cache.get_or_tagged(key, &[&tag], async || load(own).await).await?),
+                    _ => Some(cache.get_or_refresh(key, async move || load(own).await).await?),
                 };
                 reads += 1;
                 if value.is_some_and(|it| it < owed) {
@@ -302,7 +303,8 @@ fn no_read_is_older_than_the_last_word_before_it() {
     }
     type Options = fn() -> CacheOptions<String, u64>;
     let plain: Options = || CacheOptions::new().entries_max(8);
-    for (shards, options) in [(2, plain), (4, plain)] {
+    let shared: Options = || CacheOptions::new().entries_max(4).shared(64);
+    for (shards, options) in [(2, plain), (4, plain), (2, shared), (4, shared)] {
         let truth = Arc::<Truth>::default();
         let app = async move |_| {
             Ok(App::new(()).get("/", async move |cx: &Ctx<()>| {
@@ -327,6 +329,92 @@ fn no_read_is_older_than_the_last_word_before_it() {
         let reads: Vec<u64> = server.get("/").expect(200).json();
         assert!(reads.iter().sum::<u64>() > 4_000 * shards as u64, "{reads:?}");
     }
+}
+
+#[test]
+fn one_load_for_all_shards_where_that_is_asked_for() {
+    for shared in [0, 1_000] {
+        let loads = Arc::new(AtomicU64::new(0));
+        let counted = loads.clone();
+        let app = async move |_| {
+            Ok(App::new(()).get("/", async move |cx: &Ctx<()>| {
+                let (shard, loads) = (cx.shard(), counted.clone());
+                let all = shard.on_all(async move |it| {
+                    let options = CacheOptions::new().entries_max(9);
+                    let options = if shared > 0 { options.shared(shared) } else { options };
+                    let cache = it.cache_with::<u64, u64>("once", options);
+                    let got = Rc::new(Own::new(Vec::new()));
+                    let tasks: Vec<_> = (0..300)
+                        .map(|_| {
+                            let (cache, loads, got) = (cache.clone(), loads.clone(), got.clone());
+                            it.spawn(async move {
+                                let load = async move |it: Shard, key| {
+                                    loads.fetch_add(1, SeqCst);
+                                    // So that all others come meanwhile.
+                                    it.sleep(Duration::from_millis(20)).await;
+                                    Ok(key * 7)
+                                };
+                                let value = cache.get_or_once(6, load).await;
+                                got.with(|it| it.push(value.ok()));
+                            })
+                        })
+                        .collect();
+                    for task in tasks {
+                        task.ended().await;
+                    }
+                    assert_eq!(cache.get(&6), Some(42), "here too");
+                    Ok(got.take().into_iter().filter(|it| *it == Some(42)).count())
+                });
+                cx.json(&all.await?)
+            }))
+        };
+        let server = TestServer::start(3, app);
+        server.get("/").expect(200).text("[300,300,300]");
+        assert_eq!(loads.load(SeqCst), 1);
+    }
+}
+
+#[test]
+fn what_one_shard_has_loaded_the_others_find_beneath() {
+    async fn app(shard: Shard) -> Result<App<()>> {
+        let minute = 60 * SECOND;
+        let options = CacheOptions::new().entries_max(1).shared(1_000).ttl(minute);
+        let cache = shard.cache_with::<String, usize>("beneath", options);
+        let forget = cache.clone();
+        Ok(App::new(())
+            .get("/load", async move |cx| {
+                let (cache, mut got) = (cache.clone(), Vec::new());
+                for key in ["a:1", "a:2", "b:1"] {
+                    let id = cx.shard().id();
+                    got.push(cache.get_or(key.to_owned(), async || Ok(id)).await?);
+                }
+                cx.json(&(cx.shard().id(), got, cache.stats().loads))
+            })
+            .get("/forget/*pattern", async move |cx| {
+                forget.invalidate(cx.param("pattern")?);
+                cx.empty()
+            }))
+    }
+    let server = TestServer::start(2, app);
+    type Row = (usize, Vec<usize>, u64);
+    // The kernel chooses the shard of a connection: until both were asked.
+    let both = || {
+        let mut rows: [Option<Row>; 2] = [None, None];
+        while rows.iter().any(Option::is_none) {
+            let row: Row = server.get("/load").expect(200).json();
+            let id = row.0;
+            rows[id] = Some(row);
+        }
+        rows.map(|it| it.expect("both"))
+    };
+    let [zero, one] = both();
+    assert_eq!((&zero.1, zero.2 + one.2), (&one.1, 3), "{zero:?} {one:?}");
+    server.get("/forget/a:*").expect(204);
+    let [zero, one] = both();
+    assert_eq!((&zero.1, zero.2 + one.2), (&one.1, 5), "{zero:?} {one:?}");
+    server.get("/forget/*").expect(204);
+    let [zero, one] = both();
+    assert_eq!((&zero.1, zero.2 + one.2), (&one.1, 8), "{zero:?} {one:?}");
 }
 
 fn random(seed: &mut u64) -> u64 {

@@ -5,9 +5,55 @@ use std::hash::Hash;
 use crate::cache::near::Cache;
 use crate::cache::stats::CacheStats;
 use crate::error::Result;
+use crate::shard::Shard;
 
-/// On every shard.
+/// Of all shards.
 impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
+    /// As [`get_or`](Cache::get_or), with one load for all shards: the shard that a key belongs to
+    /// loads it, the others ask that one. For loads that are dear; a hit costs the same.
+    ///
+    /// # Errors
+    /// As of [`get_or`](Cache::get_or) and [`Shard::on`].
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn render(month: &str) -> Result<String> { Ok(format!("report of {month}")) }
+    /// async fn report(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let month: String = cx.param("month")?;
+    ///     let reports = cx.shard().cache::<String, String>("reports");
+    ///     let load = async move |_: Shard, month: String| render(&month).await;
+    ///     cx.text(reports.get_or_once(month, load).await?)
+    /// }
+    /// # let app = App::new(()).get("/:month", report);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.get("/2026-11").await.text("report of 2026-11");
+    /// # });
+    /// ```
+    pub async fn get_or_once(
+        &self,
+        key: K,
+        load: impl AsyncFnOnce(Shard, K) -> Result<V> + Send + 'static,
+    ) -> Result<V>
+    where
+        K: Clone + Send,
+        V: Clone + Send,
+    {
+        let (shard, name) = (self.shard(), self.name());
+        let owner = self.owner_of(&key);
+        if owner == shard.id() {
+            return self.get_or(key.clone(), async || load(shard.clone(), key).await).await;
+        }
+        let (options, asked) = (self.options(), key.clone());
+        let ask = async move || {
+            let loaded = shard.on(owner, async move |there| {
+                let cache = there.cache_with(name, options);
+                cache.get_or(asked.clone(), async || load(there, asked).await).await
+            });
+            loaded.await
+        };
+        self.get_or(key, ask).await
+    }
+
     /// What all shards' caches of this name have done so far, together.
     ///
     /// # Errors

@@ -61,6 +61,12 @@ impl Clock {
     pub(crate) fn unix_secs(&self) -> u64 {
         (self.start_unix + Duration::from_nanos(self.now_ns.get())).as_secs()
     }
+
+    /// Milliseconds since 1970: the same on all shards.
+    #[cfg(feature = "cache")]
+    pub(crate) fn unix_ms(&self) -> u64 {
+        (self.start_unix + Duration::from_nanos(self.now_ns.get())).as_millis() as u64
+    }
 }
 
 fn unix() -> Duration {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-use super::stale::{Place, Version};
+use super::process::Terms;
 use crate::error::Error;
 
 /// One load and those who wait for it.
@@ -13,9 +13,8 @@ pub(super) struct Flight<V> {
     waiting: RefCell<Vec<Waker>>,
     /// What it loads was invalidated meanwhile: it is not stored.
     pub(super) void: Cell<bool>,
-    /// The newest word before it began.
-    pub(super) born: Version,
-    pub(super) tags: Option<Box<[Place]>>,
+    /// Of before it began; its time begins with its end.
+    pub(super) terms: Terms,
 }
 
 /// How a load ended, for those who waited.
@@ -29,13 +28,12 @@ pub(super) enum End<V> {
 }
 
 impl<V: Clone> Flight<V> {
-    pub(super) fn new(born: Version, tags: Option<Box<[Place]>>) -> Flight<V> {
+    pub(super) fn new(terms: Terms) -> Flight<V> {
         Flight {
             end: RefCell::default(),
             waiting: RefCell::default(),
             void: Cell::new(false),
-            born,
-            tags,
+            terms,
         }
     }
 

@@ -9,6 +9,7 @@ use super::near::Cache;
 #[cfg(doc)]
 use super::options::CacheOptions;
 use super::options::Ttl;
+use super::process::Terms;
 use crate::error::{Error, Result};
 
 impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
@@ -61,6 +62,9 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
             if let Some(value) = self.get(&key) {
                 return Ok(value);
             }
+            if let Some(value) = self.beneath(&key) {
+                return Ok(value);
+            }
             let Some(flight) = self.flight(&key) else { break };
             self.0.counting.count(|it| it.waits += 1);
             match flight.ended().await {
@@ -110,7 +114,8 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
     fn lead(&self, key: K, tags: &[&str]) -> Lead<K, V> {
         self.hear();
         // Before the load: a word that comes meanwhile is about what it gives.
-        let flight = Rc::new(Flight::new(self.newest(), self.0.hub.places.of_tags(tags)));
+        let terms = self.now(None, self.0.hub.places.of_tags(tags));
+        let flight = Rc::new(Flight::new(terms));
         self.0.flights.borrow_mut().insert(key.clone(), flight.clone());
         self.0.counting.count(|it| it.loads += 1);
         Lead { cache: self.clone(), key, flight, began: Instant::now() }
@@ -119,7 +124,8 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
     /// A load of this key that is under way, and began after the last word about it.
     fn flight(&self, key: &K) -> Option<Rc<Flight<V>>> {
         let flight = self.0.flights.borrow().get(key).cloned()?;
-        let fresh = self.0.store.borrow().is_fresh(key, flight.born, flight.tags.as_deref());
+        let fresh =
+            self.0.store.borrow().is_fresh(key, flight.terms.born, flight.terms.tags.as_deref());
         if !fresh {
             self.0.void(key);
         }
@@ -143,9 +149,11 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
         match &loaded {
             Ok(value) => {
                 if !self.flight.void.get() {
-                    let (key, value) = (self.key.clone(), value.clone());
-                    let (born, tags) = (self.flight.born, self.flight.tags.clone());
-                    self.cache.store(key, value, Ttl::Default, born, tags);
+                    let (born, heard) = (self.flight.terms.born, self.flight.terms.heard);
+                    let ttl_ms = self.cache.ttl_ms(Ttl::Default);
+                    let now = self.cache.now(ttl_ms, self.flight.terms.tags.clone());
+                    let terms = Terms { born, heard, ..now };
+                    self.cache.put(self.key.clone(), value.clone(), terms);
                 }
                 self.flight.end(End::Loaded(value.clone()));
             }

@@ -15,9 +15,10 @@ use std::time::Duration;
 use super::flight::Flight;
 use super::hub::{Hub, Word};
 use super::options::{CacheOptions, Ttl};
+use super::process::{Beneath, Held, Terms};
 use super::stale::{Place, Version};
 use super::stats::{CacheStats, Counting};
-use super::store::{Gone, Life, Store, Terms};
+use super::store::{self, Gone, Life, Store};
 use crate::limits::{CACHE_ENTRY_BYTES, CACHE_SWEEP_MS};
 use crate::shard::Shard;
 
@@ -49,8 +50,10 @@ pub(super) struct Inner<K, V> {
     pub(super) shard: Shard,
     pub(super) name: &'static str,
     pub(super) store: RefCell<Store<K, V>>,
+    /// What is kept once for all shards, if that was asked for.
+    beneath: Option<Arc<dyn Beneath<K, V>>>,
     pub(super) flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
-    weigher: Option<fn(&K, &V) -> usize>,
+    options: CacheOptions<K, V>,
     /// With the time in which it is given out while it is loaded anew.
     life: Life,
     stale_ms: u64,
@@ -290,7 +293,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// ```
     pub fn insert_with(&self, key: K, value: V, ttl: Ttl) {
         self.hear();
-        self.store(key, value, ttl, self.newest(), None);
+        self.put(key, value, self.now(self.ttl_ms(ttl), None));
     }
 
     /// Stores a value that is gone once one of its tags is [invalidated](Cache::invalidate_tag).
@@ -308,29 +311,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     pub fn insert_tagged(&self, key: K, value: V, tags: &[&str]) {
         self.hear();
         let tags = self.0.hub.places.of_tags(tags);
-        self.store(key, value, Ttl::Default, self.newest(), tags);
-    }
-
-    /// Stores a value that is newer than the word `born`.
-    pub(super) fn store(
-        &self,
-        key: K,
-        value: V,
-        ttl: Ttl,
-        born: Version,
-        tags: Option<Box<[Place]>>,
-    ) {
-        let weight = match self.0.weigher {
-            Some(weigh) => (weigh(&key, &value) + CACHE_ENTRY_BYTES).min(u32::MAX as usize) as u32,
-            None => 1,
-        };
-        let life = Life { ttl_ms: self.ttl_ms(ttl), ..self.0.life };
-        let mut store = self.0.store.borrow_mut();
-        let terms = Terms { weight, life, born, tags };
-        let gone = store.insert(key, value, terms, self.now_ms());
-        drop(store);
-        self.note(gone);
-        self.look_after();
+        self.put(key, value, self.now(self.0.life.ttl_ms, tags));
     }
 
     /// Stores many, as [`insert`](Cache::insert) does: to warm up where the application is built.
@@ -483,6 +464,15 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         &self.0.shard
     }
 
+    pub(crate) fn options(&self) -> CacheOptions<K, V> {
+        self.0.options.clone()
+    }
+
+    /// The shard that a key belongs to: the same on all.
+    pub(crate) fn owner_of(&self, key: &K) -> usize {
+        (self.0.hub.places.of_key(key) % self.0.shard.count() as u64) as usize
+    }
+
     /// Whether an entry is there beyond its time.
     pub(super) fn is_old(&self, key: &K) -> bool {
         let left = self.0.store.borrow().ttl_ms(key, self.now_ms());
@@ -493,7 +483,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.0.shard.now_ms()
     }
 
-    fn ttl_ms(&self, ttl: Ttl) -> Option<u64> {
+    pub(super) fn ttl_ms(&self, ttl: Ttl) -> Option<u64> {
         match ttl {
             Ttl::Default => self.0.life.ttl_ms,
             Ttl::Never => None,
@@ -508,9 +498,56 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         });
     }
 
-    /// The newest word that this shard has heard about more than one entry.
-    pub(super) fn newest(&self) -> Version {
-        self.0.store.borrow().stale.newest()
+    /// Terms of a value that is made now, of all words up to those that were heard.
+    pub(super) fn now(&self, ttl_ms: Option<u64>, tags: Option<Box<[Place]>>) -> Terms {
+        Terms {
+            expires_unix_ms: ttl_ms.map(|it| self.0.shard.0.clock.unix_ms().saturating_add(it)),
+            born: self.0.store.borrow().stale.newest(),
+            heard: self.0.heard.get(),
+            tags,
+        }
+    }
+
+    /// Stores a value here, and beneath if no word has come since it was heard of.
+    pub(super) fn put(&self, key: K, value: V, terms: Terms) {
+        if let Some(beneath) = &self.0.beneath {
+            beneath.put(&key, &value, &terms, &|| self.0.hub.version() == self.0.heard.get());
+        }
+        self.store(key, value, terms);
+    }
+
+    fn store(&self, key: K, value: V, terms: Terms) {
+        let weight = match self.0.options.weigher {
+            Some(weigh) => (weigh(&key, &value) + CACHE_ENTRY_BYTES).min(u32::MAX as usize) as u32,
+            None => 1,
+        };
+        let unix_ms = self.0.shard.0.clock.unix_ms();
+        let ttl_ms = terms.expires_unix_ms.map(|it| it.saturating_sub(unix_ms));
+        let life = Life { ttl_ms, ..self.0.life };
+        let mut store = self.0.store.borrow_mut();
+        let terms = store::Terms { weight, life, born: terms.born, tags: terms.tags };
+        let gone = store.insert(key, value, terms, self.now_ms());
+        drop(store);
+        self.note(gone);
+        self.look_after();
+    }
+
+    /// What is kept for all shards, alive and as no word is about; it is stored here too.
+    pub(super) fn beneath(&self, key: &K) -> Option<V>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let Held { value, terms } = self.0.beneath.as_ref()?.get(key)?;
+        let alive = terms.expires_unix_ms.is_none_or(|it| it > self.0.shard.0.clock.unix_ms());
+        let store = self.0.store.borrow();
+        if !alive || !store.is_fresh(key, terms.born, terms.tags.as_deref()) {
+            return None;
+        }
+        drop(store);
+        self.0.counting.count(|it| it.hits_shared += 1);
+        self.store(key.clone(), value.clone(), terms);
+        Some(value)
     }
 
     /// Hears what was announced before now, if it has not yet.
@@ -542,6 +579,9 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 store.remove(key, self.now_ms());
                 drop(store);
                 self.0.void(key);
+                if let Some(beneath) = &self.0.beneath {
+                    beneath.remove(key, version);
+                }
             }
             Word::Tag(place) => store.stale.tag(version, place),
             Word::Prefix(place, it) => {
@@ -557,6 +597,9 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 store.stale.all(version);
                 drop(store);
                 self.0.flights.borrow_mut().drain().for_each(|(_, it)| it.void.set(true));
+                if let Some(beneath) = &self.0.beneath {
+                    beneath.clear();
+                }
             }
         }
     }
@@ -618,21 +661,23 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         let ttl_ms = options.ttl.map(|it| ms(it) + stale_ms);
         let life = Life { ttl_ms, idle_ms: options.idle.map(ms) };
         let weight_max = options.bytes_max.unwrap_or(u64::MAX);
-        let places = hub.places.clone();
-        let store = Store::new(weight_max, options.entries_max, places, shard.now_ms());
-        let heard = Cell::new(hub.open(shard.id()));
+        let (places, heard) = (hub.places.clone(), hub.open(shard.id()));
+        let mut store = Store::new(weight_max, options.entries_max, places, shard.now_ms());
+        store.stale.all(heard); // of what is beneath, it knows none of the words before
+        let beneath = options.beneath.map(|it| it(&shard, name, options.beneath_entries_max));
         Inner {
             shard,
             name,
             store: RefCell::new(store),
+            beneath,
             flights: RefCell::default(),
-            weigher: options.weigher,
+            options,
             life,
             stale_ms,
             counting: Counting::default(),
             swept: Cell::new(false),
             hub,
-            heard,
+            heard: Cell::new(heard),
         }
     }
 }

@@ -1,6 +1,12 @@
 //! How large a cache is and how long its entries live.
 
+use std::any::TypeId;
+use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::process::{Beneath, Process};
+use crate::shard::Shard;
 
 /// How a cache keeps its entries: for [`Shard::cache_with`](crate::Shard::cache_with).
 ///
@@ -19,7 +25,12 @@ pub struct CacheOptions<K, V> {
     pub(super) ttl: Option<Duration>,
     pub(super) idle: Option<Duration>,
     pub(super) stale: Duration,
+    pub(super) beneath: Option<MakeBeneath<K, V>>,
+    pub(super) beneath_entries_max: usize,
 }
+
+/// Finds the level beneath of the cache of that name, of so many entries.
+type MakeBeneath<K, V> = fn(&Shard, &'static str, usize) -> Arc<dyn Beneath<K, V>>;
 
 /// How long an entry lives.
 ///
@@ -61,6 +72,8 @@ impl<K, V> CacheOptions<K, V> {
             ttl: None,
             idle: None,
             stale: Duration::ZERO,
+            beneath: None,
+            beneath_entries_max: 0,
         }
     }
 
@@ -115,6 +128,31 @@ impl<K, V> CacheOptions<K, V> {
         self
     }
 
+    /// Keeps up to so many values (64 at least) once for all shards, beneath each shard's own
+    /// entries: what one shard has loaded the others find there. For values that are costly to
+    /// make, or large: let `V` be an `Arc`, and no shard has a copy. A hit of the shard's own
+    /// entries costs what it does without; one beneath takes a lock for a moment. `get` sees the
+    /// shard's own entries alone, [`get_or`](crate::Cache::get_or) both.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use soloist::CacheOptions;
+    ///
+    /// let options = CacheOptions::<u64, Arc<[u8]>>::new().entries_max(1_000).shared(100_000);
+    /// ```
+    pub fn shared(mut self, entries_max: usize) -> Self
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        self.beneath = Some(|shard, name, entries_max| {
+            let name = (name, TypeId::of::<Process<K, V>>());
+            shard.0.common(name, || Process::<K, V>::new(entries_max))
+        });
+        self.beneath_entries_max = entries_max;
+        self
+    }
+
     /// How long an entry lives after it was last asked for, within 64 ms.
     ///
     /// ```
@@ -124,6 +162,12 @@ impl<K, V> CacheOptions<K, V> {
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
         self
+    }
+}
+
+impl<K, V> Clone for CacheOptions<K, V> {
+    fn clone(&self) -> Self {
+        CacheOptions { ..*self }
     }
 }
 

@@ -5,7 +5,7 @@
 //! hit compares two numbers; only after a word it looks at what the word was about.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -45,6 +45,10 @@ impl Places {
     /// Of all keys that begin with this, which ends with a colon.
     pub(crate) fn of_prefix(&self, prefix: &str) -> Place {
         self.0.hash_one((1u8, prefix)) as Place
+    }
+
+    pub(crate) fn of_key(&self, key: &impl Hash) -> u64 {
+        self.0.hash_one(key)
     }
 
     pub(crate) fn of_tags(&self, tags: &[&str]) -> Option<Box<[Place]>> {

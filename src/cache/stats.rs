@@ -26,6 +26,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Asked for and not there.
     pub misses: u64,
+    /// Of them, those that were found beneath, with what is kept for all shards.
+    pub hits_shared: u64,
     /// Values that were loaded.
     pub loads: u64,
     /// Of them, those that failed.
@@ -91,6 +93,7 @@ impl AddAssign<&CacheStats> for CacheStats {
     fn add_assign(&mut self, other: &CacheStats) {
         self.hits += other.hits;
         self.misses += other.misses;
+        self.hits_shared += other.hits_shared;
         self.loads += other.loads;
         self.loads_failed += other.loads_failed;
         self.waits += other.waits;
@@ -113,6 +116,7 @@ impl Serialize for CacheStats {
         let mut fields = serializer.serialize_struct("CacheStats", 15)?;
         fields.serialize_field("hits", &self.hits)?;
         fields.serialize_field("misses", &self.misses)?;
+        fields.serialize_field("hits_shared", &self.hits_shared)?;
         fields.serialize_field("hit_rate", &self.hit_rate())?;
         fields.serialize_field("loads", &self.loads)?;
         fields.serialize_field("loads_failed", &self.loads_failed)?;
