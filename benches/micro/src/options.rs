@@ -26,7 +26,8 @@ works
   alone_br ..      100 KiB of JSON compressed by the library: br (4), zstd (3), gzip (6)
   compress_br ..   the same as an answer by the middleware; compress_none: sent as it is
   mesh_ping        from a handler to another shard and back, pinned to two cores if there are two
-  eventfd_ping     the same way between two bare threads over eventfds; runs with mesh_ping
+  invalidation     a word about a cache, until the other shard has heard it and said so
+  eventfd_ping     the same way between two bare threads over eventfds; runs with both
 ";
 
 #[derive(Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! A ping to another shard and back, against two bare threads that play ping-pong over eventfds:
+//! A ping to another shard and back, and a word about a cache that it hears, against two bare threads that play ping-pong over eventfds:
 //! the least that it takes to reach a sleeping thread, and to be reached by it, on this machine.
 
 use std::fs::File;
@@ -9,12 +9,14 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use soloist::prelude::{App, Server};
+use soloist::prelude::*;
 
 use crate::figure::{Figure, Round};
 use crate::runner::Runner;
 
 pub const MESH: &str = "mesh_ping";
+/// `cache.remove(key).everywhere()`.
+pub const INVALIDATION: &str = "invalidation";
 pub const EVENTFD: &str = "eventfd_ping";
 
 const ROUNDS: usize = 7;
@@ -24,49 +26,60 @@ const PINGS: usize = 20_000;
 type Cores = Option<[usize; 2]>;
 
 pub fn run(runner: &mut Runner) {
-    if !runner.is_timed() || !(runner.wants(MESH) || runner.wants(EVENTFD)) {
+    let names = [MESH, INVALIDATION, EVENTFD];
+    if !runner.is_timed() || !names.iter().any(|name| runner.wants(name)) {
         return;
     }
-    let (mesh, bare) = rounds().expect("two shards and two threads");
-    runner.push(Figure::of_rounds(MESH, &mesh));
-    runner.push(Figure::of_rounds(EVENTFD, &bare));
+    let rounds = rounds().expect("two shards and two threads");
+    for (name, rounds) in names.iter().zip(&rounds) {
+        runner.push(Figure::of_rounds(name, rounds));
+    }
 }
 
 /// Interleaved, so that both meet the same machine.
-fn rounds() -> Result<(Vec<Round>, Vec<Round>)> {
+fn rounds() -> Result<[Vec<Round>; 3]> {
     let cores = first_cores()?;
     let server = Server::bind("127.0.0.1:0");
     let server = match cores {
         Some(cores) => server.cores(cores),
         None => server.unpinned(2),
     };
-    let app = async |_| {
-        Ok(App::new(()).get("/", async |cx| {
+    let app = async |shard: Shard| {
+        let cache = shard.cache::<u64, u64>("pings"); // on both shards
+        let mesh = async |cx: &Ctx<()>| {
             let other = 1 - cx.shard().id();
-            let mut pings = String::with_capacity(PINGS * 8);
-            for _ in 0..PINGS {
-                let start = Instant::now();
-                cx.ping(other).await.expect("the other shard answers");
-                pings += &format!("{}\n", start.elapsed().as_nanos());
-            }
-            cx.text(pings)
-        }))
+            pings(cx, async || _ = cx.ping(other).await.expect("the other shard answers")).await
+        };
+        let invalidation =
+            async move |cx: &Ctx<()>| pings(cx, async || cache.remove(7).everywhere().await).await;
+        Ok(App::new(()).get("/mesh", mesh).get("/invalidation", invalidation))
     };
     let server = server.start(app).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let (mut mesh, mut bare) = (Vec::new(), Vec::new());
+    let mut all = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        mesh.push(Round::of(ask(server.addrs()[0])?));
-        bare.push(Round::of(ping_pong(cores)?));
+        all[0].push(Round::of(ask(server.addrs()[0], "mesh")?));
+        all[1].push(Round::of(ask(server.addrs()[0], "invalidation")?));
+        all[2].push(Round::of(ping_pong(cores)?));
     }
     server.stop_now();
     server.join().expect("a clean end");
-    Ok((mesh, bare))
+    Ok(all)
 }
 
-/// Nanoseconds of each ping that the server's handler made.
-fn ask(addr: SocketAddr) -> Result<Vec<u64>> {
+async fn pings(cx: &Ctx<()>, ping: impl AsyncFn()) -> soloist::Result<Reply> {
+    let mut pings = String::with_capacity(PINGS * 8);
+    for _ in 0..PINGS {
+        let start = Instant::now();
+        ping().await;
+        pings += &format!("{}\n", start.elapsed().as_nanos());
+    }
+    cx.text(pings)
+}
+
+/// Nanoseconds of each ping that one of the server's handlers made.
+fn ask(addr: SocketAddr, what: &str) -> Result<Vec<u64>> {
     let mut connection = TcpStream::connect(addr)?;
-    connection.write_all(b"GET / HTTP/1.1\r\nhost: micro\r\nconnection: close\r\n\r\n")?;
+    write!(connection, "GET /{what} HTTP/1.1\r\nhost: micro\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     let (_, body) = answer.split_once("\r\n\r\n").expect("an answer");
