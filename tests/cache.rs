@@ -204,8 +204,8 @@ async fn shards(shard: Shard) -> Result<App<()>> {
             });
             cx.json(&all.await?)
         })
-        .get("/remove", async move |cx| cx.json(&remove.remove(7).everywhere().await))
-        .get("/clear", async move |cx| cx.json(&clear.clear().everywhere().await))
+        .get("/remove", async move |cx| cx.json(&remove.remove(7).everywhere().await?))
+        .get("/clear", async move |cx| cx.json(&clear.clear().everywhere().await?))
         .get("/held", async |cx| {
             let shard = cx.shard();
             let all = shard.on_all(async |it| Ok(it.cache::<u64, usize>("owners").len()));

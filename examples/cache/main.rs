@@ -59,7 +59,7 @@ async fn item(cx: &Ctx<Shop>) -> Result<Reply> {
 async fn invalidate(cx: &Ctx<Shop>) -> Result<Reply> {
     let pattern: &str = cx.body_json().await?;
     let start = Instant::now();
-    cx.state().items.invalidate(pattern).everywhere().await; // waits, to show how long it takes
+    cx.state().items.invalidate(pattern).everywhere().await?; // waits, to show how long it takes
     cx.json(&Said { pattern, heard_by_all_us: start.elapsed().as_micros() })
 }
 

@@ -1,30 +1,44 @@
 //! What is no longer true, said to all shards.
 
 use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::far::{FarWord, Told};
 use super::glob::{Glob, Shape, shape};
 use super::hub::{Hub, Text, Word};
 use super::near::Cache;
 use super::stale::Version;
+use crate::error::{Error, Result};
+use crate::limits::CALL_MS_MAX;
+use crate::shard::Shard;
 
 /// A word that was said: every read that begins from now on, on every shard, heeds it. Nothing is
 /// left to do; who wants the memory back first, too, waits with
 /// [`everywhere`](Announced::everywhere).
 pub struct Announced {
+    shard: Shard,
     hub: Arc<Hub>,
     version: Version,
+    /// By the store of all nodes, if there is one.
+    told: Option<Rc<Told>>,
 }
 
 impl Announced {
     /// Waits until every shard has dropped what the word was about. It is an answer to "is it still
-    /// in memory?": nobody reads it before that either.
+    /// in memory?": nobody reads it before that either. Of a cache [over](Cache::over) a store of
+    /// all nodes it also waits until that has the word: from then on, other nodes hear it.
+    ///
+    /// # Errors
+    /// 503 when the store of all nodes does not have it after 5 s. It is told as soon as that can
+    /// be reached again.
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
     /// async fn forget(cx: &Ctx<()>) -> Result<Reply> {
     ///     let people = cx.shard().cache::<u64, String>("people");
-    ///     people.remove(cx.param("id")?).everywhere().await;
+    ///     people.remove(cx.param("id")?).everywhere().await?;
     ///     cx.text("nobody here remembers you")
     /// }
     /// # let app = App::new(()).get("/:id", forget);
@@ -32,8 +46,14 @@ impl Announced {
     /// # client.get("/7").await.expect(200);
     /// # });
     /// ```
-    pub async fn everywhere(self) {
+    pub async fn everywhere(self) -> Result<()> {
         self.hub.heard_by_all(self.version).await;
+        let Some(told) = self.told else { return Ok(()) };
+        let waited = self.shard.timeout(Duration::from_millis(CALL_MS_MAX), told.wait()).await;
+        waited.map_err(|_| {
+            let why = "the store of all nodes does not answer: it is told once it does";
+            Error::new(503, why)
+        })
     }
 }
 
@@ -64,7 +84,8 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     where
         K: Clone + Send,
     {
-        self.announce(|| Word::Key(Box::new(key.clone())))
+        let told = self.tell(FarWord::Key(&key));
+        self.announce(told, || Word::Key(Box::new(key.clone())))
     }
 
     /// What was stored with this tag is gone, and what of it is being loaded is not kept: at once,
@@ -82,7 +103,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// ```
     pub fn invalidate_tag(&self, tag: &str) -> Announced {
         let place = self.0.hub.places.of_tag(tag);
-        self.announce(|| Word::Tag(place))
+        self.announce(self.tell(FarWord::Tag(tag)), || Word::Tag(place))
     }
 
     /// What has a key of this pattern is gone: `*` is any run of characters, `?` is one. A prefix
@@ -112,11 +133,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
             Shape::Everything => self.clear(),
             Shape::Prefix(prefix) => {
                 let place = self.0.hub.places.of_prefix(prefix);
-                self.announce(|| Word::Prefix(place, text()))
+                self.announce(self.tell(FarWord::Prefix(prefix)), || Word::Prefix(place, text()))
             }
             Shape::Glob => {
                 let glob = Arc::new(Glob::new(pattern));
-                self.announce(|| Word::Ban(glob.clone(), text()))
+                self.announce(self.tell(FarWord::Prefix("")), || Word::Ban(glob.clone(), text()))
             }
         }
     }
@@ -133,14 +154,49 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # });
     /// ```
     pub fn clear(&self) -> Announced {
-        self.announce(|| Word::Everything)
+        self.announce(self.tell(FarWord::Prefix("")), || Word::Everything)
     }
 
-    fn announce(&self, word: impl Fn() -> Word) -> Announced {
-        let hub = self.0.hub.clone();
-        let version = hub.announce(self.0.shard.id(), word);
+    /// First of all: from here on nobody trusts what is far, until it was told.
+    fn tell(&self, word: FarWord<'_, K>) -> Option<Rc<Told>> {
+        Some(self.far()?.tell(word))
+    }
+
+    fn announce(&self, told: Option<Rc<Told>>, word: impl Fn() -> Word) -> Announced {
+        let version = self.announce_near(word);
+        Announced { shard: self.0.shard.clone(), hub: self.0.hub.clone(), version, told }
+    }
+
+    /// To the shards of this process alone.
+    fn announce_near(&self, word: impl Fn() -> Word) -> Version {
+        let version = self.0.hub.announce(self.0.shard.id(), word);
         self.0.counting.count(|it| it.invalidations += 1);
         self.hear(); // this shard's own word, behind those of others
-        Announced { hub, version }
+        version
+    }
+}
+
+/// What other nodes have said, for the shards of this one.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
+    pub(crate) fn hear_key(&self, key: K)
+    where
+        K: Clone + Send,
+    {
+        self.announce_near(|| Word::Key(Box::new(key.clone())));
+    }
+
+    pub(crate) fn hear_tag(&self, tag: &str) {
+        let place = self.0.hub.places.of_tag(tag);
+        self.announce_near(|| Word::Tag(place));
+    }
+
+    pub(crate) fn hear_prefix(&self, prefix: &str, text: fn(&K) -> &str) {
+        let place = self.0.hub.places.of_prefix(prefix);
+        self.announce_near(|| Word::Prefix(place, Box::new(text)));
+    }
+
+    pub(crate) fn hear_everything(&self) {
+        self.announce_near(|| Word::Everything);
     }
 }

@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::far::Asked;
 use super::flight::{End, Flight};
 use super::near::Cache;
 #[cfg(doc)]
@@ -73,7 +74,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
                 End::Abandoned => {}
             }
         }
-        self.lead(key, tags).load(load).await
+        self.lead(key, tags).load(tags, load).await
     }
 
     /// The value of a key, and a load of it in the background once it is older than its time: for
@@ -106,7 +107,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
         if self.is_old(&key) && self.flight(&key).is_none() {
             let lead = self.lead(key, &[]);
             // Refused, or dropped with the shard: the next one tries.
-            self.0.shard.spawn(async move { _ = lead.load(load).await });
+            self.0.shard.spawn(async move { _ = lead.load(&[], load).await });
         }
         Ok(value)
     }
@@ -117,8 +118,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
         let terms = self.now(None, self.0.hub.places.of_tags(tags));
         let flight = Rc::new(Flight::new(terms));
         self.0.flights.borrow_mut().insert(key.clone(), flight.clone());
-        self.0.counting.count(|it| it.loads += 1);
-        Lead { cache: self.clone(), key, flight, began: Instant::now() }
+        Lead { cache: self.clone(), key, flight }
     }
 
     /// A load of this key that is under way, and began after the last word about it.
@@ -138,31 +138,60 @@ struct Lead<K: Hash + Eq + 'static, V: Clone + 'static> {
     cache: Cache<K, V>,
     key: K,
     flight: Rc<Flight<V>>,
-    began: Instant,
 }
 
 impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
-    async fn load(self, load: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
+    /// Asks what all nodes keep, then loads.
+    async fn load(self, tags: &[&str], load: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
+        let cache = &self.cache;
+        let far = cache.far().filter(|it| it.is_current());
+        let mut missing = None;
+        if let Some(far) = &far {
+            match far.get(&self.key, tags).await {
+                Ok(Asked::Found { value, expires_unix_ms }) => {
+                    cache.0.counting.count(|it| it.hits_remote += 1);
+                    self.land(&value, expires_unix_ms);
+                    return Ok(value);
+                }
+                Ok(Asked::Missing(stamps)) => missing = Some(stamps),
+                // It says so in its own log, and once is enough.
+                Err(_) => cache.0.counting.count(|it| it.remote_errors += 1),
+            }
+        }
+        cache.0.counting.count(|it| it.loads += 1);
+        let began = Instant::now();
         let loaded = load().await;
-        self.cache.0.counting.time(self.began.elapsed());
-        self.cache.hear(); // of what came meanwhile
+        cache.0.counting.time(began.elapsed());
         match &loaded {
             Ok(value) => {
-                if !self.flight.void.get() {
-                    let (born, heard) = (self.flight.terms.born, self.flight.terms.heard);
-                    let ttl_ms = self.cache.ttl_ms(Ttl::Default);
-                    let now = self.cache.now(ttl_ms, self.flight.terms.tags.clone());
-                    let terms = Terms { born, heard, ..now };
-                    self.cache.put(self.key.clone(), value.clone(), terms);
+                let ttl_ms = cache.ttl_ms(Ttl::Default);
+                let expires_unix_ms = cache.now(ttl_ms, None).expires_unix_ms;
+                let true_still = self.land(value, expires_unix_ms);
+                if let (Some(far), Some(stamps)) = (far, missing)
+                    && true_still
+                    && far.is_current()
+                {
+                    far.put(&self.key, value, ttl_ms, stamps);
                 }
-                self.flight.end(End::Loaded(value.clone()));
             }
             Err(error) => {
-                self.cache.0.counting.count(|it| it.loads_failed += 1);
+                cache.0.counting.count(|it| it.loads_failed += 1);
                 self.flight.end(End::failed(error));
             }
         }
         loaded
+    }
+
+    /// Gives a value to those who wait, and stores it if no word was about it meanwhile.
+    fn land(&self, value: &V, expires_unix_ms: Option<u64>) -> bool {
+        self.cache.hear();
+        let true_still = !self.flight.void.get();
+        if true_still {
+            let terms = Terms { expires_unix_ms, ..self.flight.terms.clone() };
+            self.cache.put(self.key.clone(), value.clone(), terms);
+        }
+        self.flight.end(End::Loaded(value.clone()));
+        true_still
     }
 }
 

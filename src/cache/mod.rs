@@ -2,6 +2,9 @@
 
 pub(crate) mod announce;
 mod expiry;
+// Nothing implements it without a store of all nodes.
+#[cfg_attr(not(any(feature = "memcached", feature = "redis")), allow(dead_code))]
+pub(crate) mod far;
 mod fifo;
 mod flight;
 mod ghost;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::far::Far;
 use super::flight::Flight;
 use super::hub::{Hub, Word};
 use super::options::{CacheOptions, Ttl};
@@ -52,6 +53,8 @@ pub(super) struct Inner<K, V> {
     pub(super) store: RefCell<Store<K, V>>,
     /// What is kept once for all shards, if that was asked for.
     beneath: Option<Arc<dyn Beneath<K, V>>>,
+    /// What is kept for all nodes, likewise.
+    far: RefCell<Option<Rc<dyn Far<K, V>>>>,
     pub(super) flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
     options: CacheOptions<K, V>,
     /// With the time in which it is given out while it is loaded anew.
@@ -464,6 +467,19 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         &self.0.shard
     }
 
+    pub(super) fn far(&self) -> Option<Rc<dyn Far<K, V>>> {
+        self.0.far.borrow().clone()
+    }
+
+    /// Puts a level under it, if it has none.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
+    pub(crate) fn put_far(&self, make: impl FnOnce(&Arc<Hub>) -> Rc<dyn Far<K, V>>) {
+        if self.far().is_none() {
+            let far = make(&self.0.hub); // not borrowed: it may be told at once
+            self.0.far.borrow_mut().get_or_insert(far);
+        }
+    }
+
     pub(crate) fn options(&self) -> CacheOptions<K, V> {
         self.0.options.clone()
     }
@@ -670,6 +686,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             name,
             store: RefCell::new(store),
             beneath,
+            far: RefCell::default(),
             flights: RefCell::default(),
             options,
             life,

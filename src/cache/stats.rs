@@ -28,6 +28,10 @@ pub struct CacheStats {
     pub misses: u64,
     /// Of them, those that were found beneath, with what is kept for all shards.
     pub hits_shared: u64,
+    /// Of them, those that were found with what is kept for all nodes.
+    pub hits_remote: u64,
+    /// How often that did not answer: the values were loaded.
+    pub remote_errors: u64,
     /// Values that were loaded.
     pub loads: u64,
     /// Of them, those that failed.
@@ -94,6 +98,8 @@ impl AddAssign<&CacheStats> for CacheStats {
         self.hits += other.hits;
         self.misses += other.misses;
         self.hits_shared += other.hits_shared;
+        self.hits_remote += other.hits_remote;
+        self.remote_errors += other.remote_errors;
         self.loads += other.loads;
         self.loads_failed += other.loads_failed;
         self.waits += other.waits;
@@ -113,10 +119,12 @@ impl AddAssign<&CacheStats> for CacheStats {
 
 impl Serialize for CacheStats {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("CacheStats", 15)?;
+        let mut fields = serializer.serialize_struct("CacheStats", 17)?;
         fields.serialize_field("hits", &self.hits)?;
         fields.serialize_field("misses", &self.misses)?;
         fields.serialize_field("hits_shared", &self.hits_shared)?;
+        fields.serialize_field("hits_remote", &self.hits_remote)?;
+        fields.serialize_field("remote_errors", &self.remote_errors)?;
         fields.serialize_field("hit_rate", &self.hit_rate())?;
         fields.serialize_field("loads", &self.loads)?;
         fields.serialize_field("loads_failed", &self.loads_failed)?;

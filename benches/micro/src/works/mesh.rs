@@ -1,5 +1,5 @@
-//! A ping to another shard and back, and a word about a cache that it hears, against two bare threads that play ping-pong over eventfds:
-//! the least that it takes to reach a sleeping thread, and to be reached by it, on this machine.
+//! A ping to another shard and back, and a word about a cache that it hears, against two bare threads
+//! that play ping-pong over eventfds:
 
 use std::fs::File;
 use std::io::{Read, Result, Write};
@@ -50,8 +50,10 @@ fn rounds() -> Result<[Vec<Round>; 3]> {
             let other = 1 - cx.shard().id();
             pings(cx, async || _ = cx.ping(other).await.expect("the other shard answers")).await
         };
-        let invalidation =
-            async move |cx: &Ctx<()>| pings(cx, async || cache.remove(7).everywhere().await).await;
+        let invalidation = async move |cx: &Ctx<()>| {
+            pings(cx, async || cache.remove(7).everywhere().await.expect("no store of all nodes"))
+                .await
+        };
         Ok(App::new(()).get("/mesh", mesh).get("/invalidation", invalidation))
     };
     let server = server.start(app).map_err(|error| std::io::Error::other(error.to_string()))?;

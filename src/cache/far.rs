@@ -1,0 +1,73 @@
+//! What all nodes keep together, as a cache sees it: asked before the load, told what is no longer
+//! true.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::error::Result;
+
+/// The level under a process, of a cache of these types.
+pub(crate) trait Far<K, V> {
+    /// Whether what it says can be gone by now: words of others are heard, and none of this
+    /// process is on its way.
+    fn is_current(&self) -> bool;
+    fn get<'a>(&'a self, key: &'a K, tags: &'a [&'a str]) -> FarFuture<'a, Result<Asked<V>>>;
+    /// Stores what was loaded after `stamps` were read; nobody waits for it.
+    fn put(&self, key: &K, value: &V, ttl_ms: Option<u64>, stamps: Stamps);
+    /// Tells all nodes, however long it takes to reach them.
+    fn tell(&self, word: FarWord<'_, K>) -> Rc<Told>;
+}
+
+pub(crate) type FarFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// What was there.
+pub(crate) enum Asked<V> {
+    Found {
+        value: V,
+        /// In milliseconds since 1970.
+        expires_unix_ms: Option<u64>,
+    },
+    Missing(Stamps),
+}
+
+/// What a value depends on, by the keys that tell, as they stood before it was loaded.
+pub(crate) type Stamps = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// What is no longer true.
+pub(crate) enum FarWord<'a, K> {
+    Key(&'a K),
+    Tag(&'a str),
+    /// What lies under it; empty is everything.
+    Prefix(&'a str),
+}
+
+/// Whether a word has reached the store.
+#[derive(Default)]
+pub(crate) struct Told {
+    done: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Told {
+    pub(crate) fn done(&self) {
+        self.done.set(true);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) async fn wait(&self) {
+        poll_fn(|cx| {
+            if self.done.get() {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
