@@ -45,6 +45,8 @@ mod http;
 mod limits;
 pub mod middleware;
 pub mod prelude;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod remote;
 #[allow(unsafe_code)]
 mod ring;
 mod server;
@@ -105,6 +107,19 @@ pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use files::temp::TempFile;
 pub use limits::Limits;
+#[cfg(feature = "memcached")]
+pub use remote::memcached::Memcached;
+#[cfg(feature = "redis")]
+pub use remote::redis::Redis;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub use remote::{
+    breaker::BreakerState,
+    ears::{Heard, Hearing},
+    error::RemoteError,
+    options::RemoteOptions,
+    stats::RemoteStats,
+    stored::{Remote, RemoteFuture},
+};
 pub use server::{Running, Server};
 pub use shard::Shard;
 pub use shard::background::Task;

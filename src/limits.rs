@@ -276,6 +276,64 @@ pub(crate) const CACHE_WORDS_MAX: usize = 10_000;
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_SWEEP_MS: u64 = 1_000;
 
+/// How long a call to a remote store may take, unless its options say otherwise.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_CALL_MS_MAX: u64 = 100;
+/// How long the making of a connection to it may take, unless they say otherwise.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_CONNECT_MS_MAX: u64 = 1_000;
+/// Calls of a shard to it that are under way, unless they say otherwise.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_CALLS_MAX: usize = 1_024;
+/// Keys of one command, or of those that are sent before the first is answered.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_KEYS_MAX: usize = 512;
+/// After such a silence a server is asked whether it is there; half of it later it is not.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_PING_MS: u64 = 2_000;
+/// The longest pause after the first connection that cannot be made ...
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_BACKOFF_MS_MIN: u64 = 50;
+/// ... and after the last: it doubles in between.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const REMOTE_BACKOFF_MS_MAX: u64 = 2_000;
+/// Calls that fail until calls are refused, unless the options say otherwise ...
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const BREAKER_FAILURES: u32 = 5;
+/// ... within so long, ...
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const BREAKER_WINDOW_MS: u64 = 1_000;
+/// ... and the first and the longest pause until one may try.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const BREAKER_PAUSE_MS_MIN: u64 = 100;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const BREAKER_PAUSE_MS_MAX: u64 = 5_000;
+/// Words of changes in Redis that wait to be told; with more, everything may have changed.
+#[cfg(feature = "redis")]
+pub(crate) const REMOTE_HEARD_MAX: usize = 1_024;
+/// A key in Redis, with its prefix.
+#[cfg(feature = "redis")]
+pub(crate) const REDIS_KEY_BYTES_MAX: usize = 8 * 1024;
+/// A value in Redis, unless the options say otherwise.
+#[cfg(feature = "redis")]
+pub(crate) const REDIS_VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A key in memcached, as it is sent: its own bound.
+#[cfg(feature = "memcached")]
+pub(crate) const MEMCACHED_KEY_BYTES_MAX: usize = 250;
+/// A value in memcached, unless the options say otherwise: it takes 1 MiB with all that belongs to
+/// it.
+#[cfg(feature = "memcached")]
+pub(crate) const MEMCACHED_VALUE_BYTES_MAX: usize = 1023 * 1024;
+/// A line of its answers.
+#[cfg(feature = "memcached")]
+pub(crate) const MEMCACHED_LINE_BYTES_MAX: usize = 2 * 1024;
+/// Bytes that wait to be sent to it.
+#[cfg(feature = "memcached")]
+pub(crate) const MEMCACHED_UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Questions that it has not answered, those included that nobody waits for any more.
+#[cfg(feature = "memcached")]
+pub(crate) const MEMCACHED_UNANSWERED_MAX: usize = 64 * 1024;
+
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;
 /// What an entity tag is computed over at once.

@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 7] = [
     &["base", "error", "limits"],
     &["http", "ws", "ring"],
     &["shard"],
-    &["cache", "db", "files", "client", "observe"],
+    &["cache", "db", "files", "client", "observe", "remote"],
     &["app"],
     &["middleware"],
     &["server", "testing", "prelude", "lib", "bin"],
