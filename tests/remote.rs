@@ -196,7 +196,7 @@ impl Client {
         let start = Instant::now();
         while !is_so().await {
             assert!(start.elapsed() < Duration::from_secs(20), "never: {what}; {:?}", self.stats());
-            self.shard.sleep(Duration::from_millis(5)).await;
+            self.shard.sleep(Duration::from_millis(5)).await; // a server has its say
         }
     }
 
@@ -454,6 +454,33 @@ fn each_hears_what_the_others_change() {
 }
 
 #[test]
+fn who_cannot_listen_in_time_hears_of_everything() {
+    let store = Store::start(Kind::Redis);
+    let (url, port) = (store.url(), store.port);
+    on_shard(async move |shard| {
+        let client = Client::new(&shard, Kind::Redis, &url, patient());
+        client.connected().await;
+        // The shard stands still meanwhile. One at a time, for each is to be a word of its own.
+        let many = 5_000;
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        let _ = socket.set_nodelay(true);
+        for n in 0..many {
+            socket.write_all(format!("SET soloist:{n} 1\r\n").as_bytes()).expect("sent");
+            let mut answer = [0; 16];
+            assert!(socket.read(&mut answer).is_ok_and(|it| answer[..it].starts_with(b"+OK")));
+        }
+        let last = (many - 1).to_string();
+        client.until("the last", async || client.heard(&last) != (1, 0)).await;
+        client.set("own", b"1").await.expect("it goes on");
+        if client.heard(&last).0 == 1 {
+            let told = (0..many).filter(|n| client.heard(&n.to_string()).1 > 0).count();
+            assert_eq!(told, many, "some word was lost, and nothing said so");
+        }
+        assert_eq!(client.stats().reconnects, 0);
+    });
+}
+
+#[test]
 fn two_shards_hear_each_other() {
     let store = Store::start(Kind::Redis);
     let url = store.url();
@@ -471,7 +498,7 @@ fn two_shards_hear_each_other() {
                     assert_eq!(client.heard(&mine).1, 0, "not of itself");
                     told = sender.send(its.id()).is_ok();
                 }
-                its.sleep(Duration::from_millis(5)).await;
+                its.sleep(Duration::from_millis(5)).await; // until the other one has
             }
         });
         Ok(App::new(()))
@@ -865,7 +892,7 @@ fn the_last_handle_closes_the_connection() {
             let start = Instant::now();
             while connections() != before {
                 assert!(start.elapsed() < Duration::from_secs(10), "{kind:?}: it stays");
-                shard.sleep(Duration::from_millis(5)).await;
+                shard.sleep(Duration::from_millis(5)).await; // the server takes note
             }
         });
     }

@@ -264,13 +264,16 @@ impl<D: Dial> Link<D> {
 struct Seat<'a, D: Dial> {
     link: &'a Link<D>,
     is_probe: bool,
+    /// The connection that was there when it began.
+    up_since: Option<u64>,
     ended: bool,
 }
 
 impl<'a, D: Dial> Seat<'a, D> {
     fn take(link: &'a Link<D>, is_probe: bool) -> Self {
         link.calls.set(link.calls.get() + 1);
-        Seat { link, is_probe, ended: false }
+        let up_since = link.is_up().then_some(link.epoch.get());
+        Seat { link, is_probe, up_since, ended: false }
     }
 
     fn end(&mut self, failed: bool) {
@@ -282,8 +285,8 @@ impl<'a, D: Dial> Seat<'a, D> {
             return;
         }
         breaker.failed(self.is_probe, now_ms);
-        if self.is_probe && link.is_up() {
-            // A pause of the server costs some calls; two in a row also the connection.
+        if self.is_probe && self.up_since == Some(link.epoch.get()) {
+            // A pause of the server costs some calls; one that lasts also the connection.
             link.given_up.set(link.epoch.get());
             link.give_up.notify_one();
         }

@@ -267,7 +267,8 @@ impl RedisDial {
     ) -> Result<RedisDial, RedisError> {
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings))?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true); // calls follow unanswered ones
+        let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))?;
         Ok(RedisDial {
             shard: shard.clone(),
             address: client.get_connection_info().addr().to_string(),
