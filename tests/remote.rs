@@ -515,7 +515,7 @@ fn a_server_that_was_killed_is_found_again() {
     for kind in BOTH {
         let (store, url) = Store::shared(kind);
         on_shard(async move |shard| {
-            let client = Client::new(&shard, kind, &url, RemoteOptions::new());
+            let client = Client::new(&shard, kind, &url, patient());
             client.connected().await;
             client.until("stored", async || client.set("k", b"1").await.is_ok()).await;
             for round in 1..=3 {
@@ -544,7 +544,7 @@ fn a_server_that_was_killed_is_found_again() {
 fn what_others_changed_meanwhile_is_in_everything() {
     let (store, url) = Store::shared(Kind::Redis);
     on_shard(async move |shard| {
-        let client = Client::new(&shard, Kind::Redis, &url, RemoteOptions::new());
+        let client = Client::new(&shard, Kind::Redis, &url, patient());
         client.connected().await;
         // Everything is there before the first answer on a new connection is.
         let answered = Rc::new(RefCell::new(Vec::new()));
