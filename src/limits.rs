@@ -333,6 +333,33 @@ pub(crate) const MEMCACHED_UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Questions that it has not answered, those included that nobody waits for any more.
 #[cfg(feature = "memcached")]
 pub(crate) const MEMCACHED_UNANSWERED_MAX: usize = 64 * 1024;
+/// Bytes of the answers of one name that a shard keeps, unless its settings say otherwise.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// The body of an answer that is kept, unless its settings say otherwise.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Answers of one key that differ by what their Vary names; beyond, the oldest goes.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_VARIANTS_MAX: usize = 8;
+/// Fields that a Vary may name, or the answer is not kept.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_VARY_MAX: usize = 8;
+/// Requests that wait for one answer; more make their own.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_WAITERS_MAX: usize = 10_000;
+/// How long they wait, until they make their own.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_WAIT_MS_MAX: u64 = 10_000;
+/// How often in a row one waits, if those it waits for go away.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_WAITS_MAX: usize = 3;
+/// How long nobody waits for the answers of a key that were not for others.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_PASS_MS: u64 = 10_000;
+/// Purges that a shard remembers, for answers that are being made: beyond, those are not kept.
+#[cfg(feature = "cache")]
+pub(crate) const RESPONSE_PURGES_MAX: usize = 1_024;
 
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;

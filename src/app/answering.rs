@@ -66,7 +66,10 @@ impl<S> Ctx<S> {
     /// ```
     pub fn reply_body(&self) -> Option<Vec<u8>> {
         let whole = self.core.phase.get() == Phase::Answered && !self.core.has_file();
-        whole.then(|| self.core.body.take())
+        whole.then(|| {
+            self.core.own_body();
+            self.core.body.take()
+        })
     }
 
     /// Puts another body in place of a finished answer's; nothing if there is none.
@@ -89,7 +92,7 @@ impl<S> Ctx<S> {
     /// ```
     pub fn replace_body(&self, body: Vec<u8>) {
         if self.core.phase.get() == Phase::Answered {
-            self.core.drop_file();
+            self.core.drop_substitute();
             self.core.body.set(body);
         }
     }
@@ -310,7 +313,7 @@ impl<S> Ctx<S> {
 
     #[inline]
     pub(super) fn answered(&self, mime: &'static str) -> Reply {
-        self.core.drop_file();
+        self.core.drop_substitute();
         if !self.core.has_field("content-type") {
             self.core.mime.set(mime);
         }

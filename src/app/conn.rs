@@ -362,6 +362,17 @@ impl Conn {
             core.file.set(Some(file));
             return;
         }
+        #[cfg(feature = "cache")]
+        if let Some(shared) = core.shared_body.take() {
+            write_head(core, Length::Known(shared.len() as u64));
+            let silent = core.head.method == Method::Head || is_bodiless(core.status.get());
+            match shared.len() > BODY_COPY_BYTES_MAX {
+                _ if silent => {}
+                true => self.wire.write_owned(Piece::Bytes(shared)),
+                false => self.wire.write(|out| out.extend_from_slice(&shared)),
+            }
+            return;
+        }
         core.with_body(|body| {
             write_head(core, Length::Known(body.len() as u64));
             if core.head.method == Method::Head || is_bodiless(core.status.get()) {

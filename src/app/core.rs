@@ -56,6 +56,9 @@ pub(crate) struct Core {
     /// A file in place of `body`.
     #[cfg(feature = "files")]
     pub(crate) file: Cell<Option<FileBody>>,
+    /// Bytes that others share in place of `body`.
+    #[cfg(feature = "cache")]
+    pub(crate) shared_body: Cell<Option<Rc<[u8]>>>,
     pub(crate) phase: Cell<Phase>,
     /// The connection ends with this answer.
     pub(crate) close: Cell<bool>,
@@ -135,6 +138,8 @@ impl Core {
             body: Cell::default(),
             #[cfg(feature = "files")]
             file: Cell::new(None),
+            #[cfg(feature = "cache")]
+            shared_body: Cell::new(None),
             phase: Cell::new(Phase::Open),
             close: Cell::new(false),
             bad_field: Cell::new(false),
@@ -198,7 +203,7 @@ impl Core {
 
     /// Takes back the body that was answered.
     pub(crate) fn drop_body(&self) {
-        self.drop_file();
+        self.drop_substitute();
         self.with_body(Vec::clear);
     }
 
@@ -214,10 +219,40 @@ impl Core {
         false
     }
 
+    /// Takes back what stands in place of `body`.
     #[inline]
-    pub(crate) fn drop_file(&self) {
+    pub(crate) fn drop_substitute(&self) {
         #[cfg(feature = "files")]
         self.file.set(None);
+        #[cfg(feature = "cache")]
+        self.shared_body.set(None);
+    }
+
+    /// Answers with bytes that others share.
+    #[cfg(feature = "cache")]
+    pub(crate) fn share_body(&self, bytes: Rc<[u8]>) {
+        self.drop_body();
+        self.shared_body.set(Some(bytes));
+    }
+
+    /// Copies shared bytes into `body`, for who wants to read or to change them there.
+    #[inline]
+    pub(crate) fn own_body(&self) {
+        #[cfg(feature = "cache")]
+        if let Some(shared) = self.shared_body.take() {
+            self.with_body(|body| body.extend_from_slice(&shared));
+        }
+    }
+
+    /// Bytes of a whole body in memory.
+    pub(crate) fn body_bytes(&self) -> usize {
+        #[cfg(feature = "cache")]
+        if let Some(shared) = self.shared_body.take() {
+            let bytes = shared.len();
+            self.shared_body.set(Some(shared));
+            return bytes;
+        }
+        self.with_body(|body| body.len())
     }
 
     /// A plain-text answer to an error.
@@ -324,7 +359,7 @@ impl Core {
         keep_small(self.fields.get_mut());
         self.names.set(0);
         keep_small(self.body.get_mut());
-        self.drop_file();
+        self.drop_substitute();
         self.phase.set(Phase::Open);
         self.close.set(false);
         self.bad_field.set(false);

@@ -77,7 +77,7 @@ impl<'a> Stream<'a> {
             core.mime.set(mime);
         }
         core.phase.set(Phase::Open); // what was answered before is not sent
-        core.drop_file();
+        core.drop_substitute();
         if !(200..=599).contains(&core.status.get()) {
             return Err(Error::from(format!("{} is no status of a stream", core.status.get())));
         }
@@ -297,6 +297,18 @@ pub(crate) fn write_head(core: &Core, length: Length) {
 pub(crate) fn run_on_head(core: &Core) {
     // Each runs unborrowed: it may add others.
     let next = || core.on_head.borrow_mut().pop();
+    while let Some(f) = next() {
+        f.run(&ReplyHead(core));
+    }
+}
+
+/// Runs what waits for the head and was added after the first `count`, as if it left now.
+#[cfg(feature = "cache")]
+pub(crate) fn run_on_head_after(core: &Core, count: usize) {
+    let next = || {
+        let mut waiting = core.on_head.borrow_mut();
+        if waiting.len() > count { waiting.pop() } else { None }
+    };
     while let Some(f) = next() {
         f.run(&ReplyHead(core));
     }

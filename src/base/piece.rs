@@ -1,7 +1,7 @@
 //! Bytes on their way out: a buffer of one's own, one that many connections share, or a file's
 //! pages.
 
-#[cfg(any(feature = "ws", feature = "files"))]
+#[cfg(any(feature = "ws", feature = "files", feature = "cache"))]
 use std::rc::Rc;
 #[cfg(feature = "ws")]
 use std::sync::Arc;
@@ -18,6 +18,9 @@ pub(crate) enum Piece {
     Rest(Vec<u8>, usize),
     #[cfg(feature = "ws")]
     Shared(Rc<Frame>),
+    /// Those of a cache.
+    #[cfg(feature = "cache")]
+    Bytes(Rc<[u8]>),
     /// What is written so far, and so many bytes of a file from there on.
     #[cfg(feature = "files")]
     Mapped { head: Vec<u8>, map: Rc<Map>, from: u32, len: u32 },
@@ -56,6 +59,8 @@ impl Piece {
             Piece::Rest(bytes, from) => &bytes[*from..],
             #[cfg(feature = "ws")]
             Piece::Shared(frame) => &frame.bytes,
+            #[cfg(feature = "cache")]
+            Piece::Bytes(bytes) => bytes,
             #[cfg(feature = "files")]
             Piece::Mapped { head, .. } => head,
         }

@@ -43,6 +43,8 @@ impl Spares {
             Piece::Rest(buffer, _) => self.give(buffer),
             #[cfg(feature = "ws")]
             Piece::Shared(_) => {}
+            #[cfg(feature = "cache")]
+            Piece::Bytes(_) => {}
             #[cfg(feature = "files")]
             Piece::Mapped { head, .. } => self.give(head),
         }

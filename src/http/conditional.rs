@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(feature = "files")]
 use super::tags::{Compare, has_tag};
 
+#[cfg(feature = "files")]
 /// What becomes of a request with preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -14,6 +16,7 @@ pub(crate) enum Verdict {
     Failed,
 }
 
+#[cfg(feature = "files")]
 /// The fields of a request that set conditions. Lists are those of all lines.
 pub(crate) struct Conditions<L> {
     pub(crate) if_match: L,
@@ -22,6 +25,7 @@ pub(crate) struct Conditions<L> {
     pub(crate) if_unmodified_since: Option<SystemTime>,
 }
 
+#[cfg(feature = "files")]
 impl<'a, L: Iterator<Item = &'a str>> Conditions<L> {
     /// The verdict for GET and HEAD of something that exists, in the order of section 13.2.2.
     pub(crate) fn judge(self, tag: &str, modified: SystemTime) -> Verdict {
@@ -46,6 +50,7 @@ impl<'a, L: Iterator<Item = &'a str>> Conditions<L> {
     }
 }
 
+#[cfg(feature = "files")]
 /// Whether a Range field counts, by what If-Range says (section 13.1.5): a strong tag that is this
 /// one, or exactly the date of the last change.
 pub(crate) fn if_range(value: &str, tag: &str, modified: SystemTime) -> bool {
@@ -74,13 +79,14 @@ fn before_1970(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_sub(Duration::from_secs(1))
 }
 
+#[cfg(feature = "files")]
 /// Dates of HTTP have no more.
 pub(crate) fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "files"))]
 mod tests {
     use super::*;
 

@@ -2,8 +2,10 @@
 
 pub(crate) mod accept;
 pub(crate) mod base64;
+#[cfg(feature = "cache")]
+pub(crate) mod cache_control;
 pub(crate) mod chunked;
-#[cfg(feature = "files")]
+#[cfg(any(feature = "files", feature = "cache"))]
 pub(crate) mod conditional;
 pub(crate) mod cookie;
 pub(crate) mod date;

@@ -123,7 +123,7 @@ impl<'a> Line<'a> {
         let bytes = match begun {
             true => core.streamed_bytes.get(),
             false if silent || !answered => 0,
-            false => core.with_body(|body| body.len() as u64),
+            false => core.body_bytes() as u64,
         };
         Line {
             method: cx.method(),

@@ -245,7 +245,7 @@ fn around<S: 'static>(settings: Compress) -> impl Middleware<S> {
         if core.status.get() == 304 {
             core.add_vary(NAME); // as the 200 would say (RFC 9110 section 15.4.5)
         }
-        if core.with_body(|body| body.len()) >= settings.bytes_min && may_change(core) {
+        if core.body_bytes() >= settings.bytes_min && may_change(core) {
             core.add_vary(NAME);
             if let Some(coding) = settings.choose(core) {
                 compress_body(core, coding, &settings).await;
@@ -259,6 +259,7 @@ const NAME: &str = "Accept-Encoding";
 
 /// Compresses a whole body; one that does not get smaller stays as it is.
 async fn compress_body(core: &Core, coding: Coding, settings: &Compress) {
+    core.own_body();
     let plain = core.body.take();
     let coded = async {
         let mut encoder = settings.encoder(coding, core.local.spares.take(), Some(plain.len()))?;

@@ -77,9 +77,10 @@ pub fn etag<S: 'static>(strength: Strength) -> impl Middleware<S> {
     }
 }
 
-async fn hash_body(core: &Core) -> (u64, usize) {
+pub(super) async fn hash_body(core: &Core) -> (u64, usize) {
     // The standard library's hasher with its fixed keys: every shard finds the same.
     let mut hasher = DefaultHasher::new();
+    core.own_body();
     let body = core.body.take();
     for (at, slice) in body.chunks(ETAG_SLICE_BYTES).enumerate() {
         if at > 0 {
@@ -94,7 +95,7 @@ async fn hash_body(core: &Core) -> (u64, usize) {
 
 /// Turns a 200 into a 304: without body, and without the fields that describe one, but for those
 /// that a cache needs to find and to refresh what it has.
-fn not_modified(core: &Core) {
+pub(super) fn not_modified(core: &Core) {
     core.status.set(304);
     core.drop_body();
     for name in ["content-type", "content-encoding", "content-language", "last-modified"] {

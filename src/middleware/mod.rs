@@ -34,6 +34,8 @@
 //! # });
 //! ```
 //!
+//! With the feature `cache`, `cache_responses()` goes behind `bearer_auth`: what it answers itself
+//! is not seen further in, so what decides who may read stays outside of it.
 //! With the feature `compress`, `compress()` goes between `body_limit` and `etag`, and
 //! `decompress()` behind `body_limit`, which bounds what comes out of it.
 
@@ -42,8 +44,12 @@ mod basic_auth;
 mod bearer_auth;
 mod body_limit;
 mod buckets;
+#[cfg(feature = "cache")]
+mod cache_responses;
 #[cfg(feature = "compress")]
 mod coding;
+#[cfg(feature = "cache")]
+mod collapse;
 #[cfg(feature = "compress")]
 mod compress;
 mod cors;
@@ -55,14 +61,20 @@ mod etag;
 mod limit_concurrency;
 mod limit_rate;
 mod request_id;
+#[cfg(feature = "cache")]
+mod responses;
 mod secret;
 mod secure_headers;
+#[cfg(feature = "cache")]
+mod stored;
 mod timeout;
 
 pub use access_log::{LogFormat, access_log};
 pub use basic_auth::basic_auth;
 pub use bearer_auth::bearer_auth;
 pub use body_limit::body_limit;
+#[cfg(feature = "cache")]
+pub use cache_responses::{CacheResponses, cache_responses, cache_responses_by};
 #[cfg(feature = "compress")]
 pub use coding::Coding;
 #[cfg(feature = "compress")]
@@ -74,6 +86,8 @@ pub use etag::{Strength, etag};
 pub use limit_concurrency::limit_concurrency;
 pub use limit_rate::{limit_rate, limit_rate_by};
 pub use request_id::{Incoming, RequestId, request_id};
+#[cfg(feature = "cache")]
+pub use responses::CachedResponses;
 pub use secret::same_secret;
 pub use secure_headers::{Frames, SecureHeaders, secure_headers, secure_headers_with};
 pub use timeout::timeout;
