@@ -67,6 +67,7 @@ pub use app::files::{
     tus::{Tus, TusUpload},
 };
 pub use app::handler::{Handler, Middleware};
+pub use app::memo::RequestCache;
 pub use app::multipart::{Form, FormPart};
 pub use app::next::Next;
 pub use app::on_head::ReplyHead;

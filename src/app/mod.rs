@@ -21,6 +21,7 @@ pub(crate) mod hints;
 pub(crate) mod json;
 mod lean;
 pub(crate) mod mailbox;
+pub(crate) mod memo;
 pub(crate) mod mount;
 pub(crate) mod multipart;
 pub(crate) mod negotiate;
