@@ -333,6 +333,12 @@ pub(crate) const MEMCACHED_UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Questions that it has not answered, those included that nobody waits for any more.
 #[cfg(feature = "memcached")]
 pub(crate) const MEMCACHED_UNANSWERED_MAX: usize = 64 * 1024;
+/// A share of the memory that is available is never less.
+#[cfg(feature = "cache")]
+pub(crate) const MEMORY_SHARE_BYTES_MIN: u64 = 1024 * 1024;
+/// What is taken to be available where the system does not say.
+#[cfg(feature = "cache")]
+pub(crate) const MEMORY_UNKNOWN_BYTES: u64 = 1024 * 1024 * 1024;
 /// Bytes of the answers of one name that a shard keeps, unless its settings say otherwise.
 #[cfg(feature = "cache")]
 pub(crate) const RESPONSES_BYTES_MAX: u64 = 32 * 1024 * 1024;

@@ -12,6 +12,7 @@ mod glob;
 mod hub;
 pub(crate) mod key;
 mod load;
+mod memory;
 pub(crate) mod near;
 pub(crate) mod options;
 mod process;
