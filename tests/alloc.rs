@@ -217,6 +217,26 @@ fn takes_nothing_and_has_an_id(client: &TestClient, request: &[u8]) {
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("x-request-id: "), "{text}");
 }
 
+/// A hit of the response cache: no handler, and nothing from the heap.
+#[cfg(feature = "cache")]
+#[test]
+fn kept_answers_take_nothing_from_the_heap() {
+    let app = async |_| {
+        let pages = CacheResponses::new("pages").cache_status();
+        Ok(App::new(()).wrap(cache_responses(pages)).get("/page", async |cx| {
+            let fields = [("vary", "accept-encoding, accept-language"), ("x-a", "1")];
+            fields.iter().for_each(|(name, value)| _ = cx.set_header(name, value));
+            cx.set_header("cache-control", "max-age=60").text("hello".repeat(1_000))
+        }))
+    };
+    TestClient::run(app, async |client| {
+        let request = b"GET /page?a=1 HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\n\
+            accept-language: de\r\ncookie: a=b\r\n\r\n";
+        let text = takes_nothing(client, request);
+        assert!(text.contains("\r\nage: 0\r\n") && text.contains("; hit; ttl="), "{text}");
+    });
+}
+
 #[test]
 fn warm_requests_over_a_socket_take_at_most_1_in_1_000_from_the_heap() {
     let server = Server::bind("127.0.0.1:0").unpinned(1).start(app).expect("a server");
