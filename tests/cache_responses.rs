@@ -494,9 +494,58 @@ fn streams_are_kept_up_to_a_bound() {
                 ask(client, &path, &format!("if-none-match: {tag}")).await.expect(304);
             }
         }
-        // Those who wait for a large one go when it is known to be large.
+        // Those who wait for one that turns out to be large run at once, not one by one.
         plan.fields(&fields).0.bytes.set(20_000);
-        assert_eq!(client.shard().cached_responses("pages").stats().waits, 0);
+        plan.0.sleep.set(SECOND);
+        let runs = plan.runs();
+        let crowd: Vec<_> = (0..20).map(|_| client.open()).collect();
+        crowd.iter().for_each(|it| it.send(GET));
+        client.advance(2 * SECOND + SECOND / 10).await;
+        assert!(crowd.iter().all(|it| it.receive().ends_with(b"0\r\n\r\n")));
+        assert_eq!(plan.runs(), runs + 20);
+        // An event stream that says how long it lasts is none the less no page.
+        plan.0.bytes.set(0);
+        plan.0.sleep.set(Duration::ZERO);
+        plan.fields(&[("cache-control", "max-age=60"), ("content-type", "text/event-stream")]);
+        for _ in 0..2 {
+            assert!(!is_hit(&client.get("/events").await));
+        }
+    });
+}
+
+#[cfg(feature = "compress")]
+#[test]
+fn compressed_answers_are_kept_as_they_leave() {
+    let app = async |_| {
+        Ok(App::new(())
+            .wrap(cache_responses(pages()))
+            .wrap(compress())
+            .get("/whole", async |cx| {
+                cx.set_header("cache-control", "max-age=60").text("hello ".repeat(1_000))
+            })
+            .get("/pieces", async |cx| {
+                cx.set_header("cache-control", "max-age=60");
+                let mut out = cx.stream("text/plain").await?;
+                for _ in 0..1_000 {
+                    out.write("hello ").await?;
+                }
+                out.finish().await
+            }))
+    };
+    TestClient::run(app, async |client| {
+        for path in ["/whole", "/pieces"] {
+            for (accepted, coding) in [("gzip", Some("gzip")), ("br, gzip", Some("br")), ("", None)]
+            {
+                let [first, second] = [
+                    client.get(path).header("accept-encoding", accepted).await.expect(200),
+                    client.get(path).header("accept-encoding", accepted).await.expect(200),
+                ];
+                assert_eq!((is_hit(&first), is_hit(&second)), (false, true), "{path} {accepted}");
+                assert_eq!(second.header("content-encoding"), coding, "{path}");
+                assert_eq!(first.body(), second.body(), "{path} {accepted}");
+                assert_eq!(second.body().len() == 6_000, coding.is_none(), "{path}");
+            }
+        }
     });
 }
 

@@ -145,7 +145,7 @@ impl CacheResponses {
 /// - `Vary`: one answer for each combination, at most 8 a key. Of `Accept-Encoding` the codings
 ///   are compared, not the text.
 /// - `Authorization`: such requests make and get only answers that say `public`, `s-maxage` or
-///   `must-revalidate`.
+///   `must-revalidate`, and wait for nobody.
 /// - Conditions: a 200 without an `ETag` gets a strong one; `If-None-Match` and
 ///   `If-Modified-Since` are answered with 304.
 /// - Many at once: one handler runs for what is not there; the others wait, up to 10 s. Where its
@@ -486,7 +486,7 @@ impl Load {
         let hash = if has_tag { 0 } else { hash_body(core).await.0 };
         core.own_body();
         let body = core.with_body(|body| Rc::from(body.as_slice()));
-        let it = Rc::new(head.with_body(body, hash, tags_of(core), now_ms));
+        let it = Rc::new(head.with_body(body, hash, tags_of(core)));
         if !has_tag && !it.tag.is_empty() {
             core.set_field("etag", &it.tag, false);
         }
@@ -571,7 +571,7 @@ impl BodyFilter for Tee {
         if let Some(head) = self.head.take() {
             let (body, tags) = (std::mem::take(&mut self.body), std::mem::take(&mut self.tags));
             let now_ms = self.shard.now_ms();
-            let it = head.with_body(body.into(), self.hasher.finish(), tags, now_ms);
+            let it = head.with_body(body.into(), self.hasher.finish(), tags);
             self.load.keep(&Rc::new(it), now_ms);
         }
     }

@@ -200,6 +200,7 @@ pub(super) struct Head {
     fields: Box<[u8]>,
     names: u64,
     life: Life,
+    born_ms: u64,
 }
 
 impl Head {
@@ -233,18 +234,14 @@ impl Head {
                 }
             }
             let (status, mime) = (core.status.get(), core.mime.get());
-            Some(Head { vary: vary.into(), status, mime, fields: own.into(), names, life })
+            let born_ms = core.local.clock.now_ms();
+            let (vary, fields) = (vary.into(), own.into());
+            Some(Head { vary, status, mime, fields, names, life, born_ms })
         })
     }
 
-    pub(super) fn with_body(
-        self,
-        body: Rc<[u8]>,
-        hash: u64,
-        tags: Box<[Box<str>]>,
-        now_ms: u64,
-    ) -> Stored {
-        let Head { vary, status, mime, fields, names, life } = self;
+    pub(super) fn with_body(self, body: Rc<[u8]>, hash: u64, tags: Box<[Box<str>]>) -> Stored {
+        let Head { vary, status, mime, fields, names, life, born_ms } = self;
         let mut it = Stored {
             vary,
             status,
@@ -256,7 +253,7 @@ impl Head {
             body,
             tags,
             life,
-            born_ms: now_ms,
+            born_ms,
         };
         let own_tag = values(&it.fields, "etag").next();
         let tag = own_tag.map(|it| String::from_utf8_lossy(it).into_owned());
