@@ -1,6 +1,6 @@
 //! The answers that a shard keeps, and what is purged of them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -128,30 +128,34 @@ impl CachedResponses {
     /// ```
     pub fn stats(&self) -> CacheStats {
         let Some(it) = Responses::known(&self.shard, self.name) else { return Default::default() };
-        let (own, all) = (it.counted.get(), it.cache.stats());
-        CacheStats {
-            hits: own.hits,
-            misses: own.misses,
-            loads: own.loads,
-            loads_failed: own.loads_failed,
-            waits: own.waits,
-            ..all
-        }
+        let (own, mut all) = (it.counted.borrow(), it.cache.stats());
+        (all.hits, all.misses, all.waits) = (own.hits, own.misses, own.waits);
+        (all.loads, all.loads_failed) = (own.loads, own.loads_failed);
+        all
     }
 
     async fn purge_everywhere(&self, what: What) -> Result<()> {
-        let name = self.name;
-        let purge = move |shard: &Shard| {
+        let (name, about) = (self.name, what.clone());
+        let note = move |shard: &Shard| {
             if let Some(it) = Responses::known(shard, name) {
-                it.purge(&what);
+                it.note(&about);
             }
         };
-        purge(&self.shard); // this one in any case
-        let gone = self.shard.on_all(async move |there| {
-            purge(&there);
+        note(&self.shard); // this one in any case
+        let noted = self.shard.on_all(async move |there| {
+            note(&there);
             Ok(())
         });
-        gone.await.map(|_| ())
+        let noted = noted.await.map(|_| ());
+        // Then what was kept: on all shards, whatever has answered.
+        if let Some(it) = Responses::known(&self.shard, name) {
+            match &what {
+                What::Tag(tag) => _ = it.cache.invalidate_tag(tag),
+                What::All => _ = it.cache.clear(),
+                What::Key(_) => {}
+            }
+        }
+        noted
     }
 }
 
@@ -168,7 +172,7 @@ pub(super) struct Responses {
     cache: Cache<Rc<str>, Page>,
     pub(super) flights: Rc<Flights>,
     purges: RefCell<Purges>,
-    counted: Cell<CacheStats>,
+    counted: RefCell<CacheStats>,
 }
 
 /// The answers of one key.
@@ -218,16 +222,14 @@ impl Responses {
             cache: shard.cache_with(name, options),
             flights: Rc::default(),
             purges: RefCell::default(),
-            counted: Cell::default(),
+            counted: RefCell::default(),
         });
         all.0.borrow_mut().insert(name, it.clone());
         it
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut CacheStats)) {
-        let mut stats = self.counted.get();
-        change(&mut stats);
-        self.counted.set(stats);
+        change(&mut self.counted.borrow_mut());
     }
 
     pub(super) fn look(&self, core: &Core, key: &str, asked: &Asked) -> Found {
@@ -297,17 +299,11 @@ impl Responses {
         self.cache.insert_with(key.clone(), page, ttl);
     }
 
-    fn purge(&self, what: &What) {
+    /// What is made from now on, and meets this, is not kept; nor is an answer of this key.
+    fn note(&self, what: &What) {
         self.purges.borrow_mut().add(what);
-        match what {
-            What::Tag(tag) => self.cache.invalidate_tag(tag),
-            What::All => self.cache.clear(),
-            What::Key(key) => {
-                if self.cache.contains(&**key) {
-                    let none = Ttl::After(Duration::from_millis(1));
-                    self.cache.insert_with((**key).into(), Page::default(), none);
-                }
-            }
+        if let What::Key(key) = what {
+            self.cache.take(&**key);
         }
     }
 }
