@@ -83,6 +83,8 @@ pub use app::rows::Rows;
 pub use app::source::Source;
 pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
+#[cfg(all(feature = "redis", feature = "ws"))]
+pub use app::ws::cluster::ClusterStats;
 #[cfg(feature = "ws")]
 pub use app::ws::{
     message::Message,

@@ -427,6 +427,43 @@ pub(crate) const PUBLISH_WAITING_MAX: usize = 4_096;
 #[cfg(feature = "ws")]
 pub(crate) const PRESENCE_NAMES_MAX: usize = 1_000;
 
+/// Of a node in a cluster and its broker.
+#[cfg(all(feature = "redis", feature = "ws"))]
+pub(crate) mod cluster {
+    /// Publications of a node that wait for its broker; the oldest goes for the newest.
+    pub(crate) const WAITING_MAX: usize = 8_192;
+    /// Their bytes.
+    pub(crate) const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+    /// The payload of one that goes to other nodes: what brokers take unless told otherwise.
+    pub(crate) const PAYLOAD_BYTES_MAX: usize = 1_000_000;
+    /// Publications that leave for the broker in one go, and wait for its word together.
+    pub(crate) const BATCH_MAX: usize = 256;
+    /// From so many bytes on no more are added to it.
+    pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+    /// What has come from the broker and waits for the shard; more is dropped, and seen as a gap.
+    pub(crate) const INBOUND_MAX: usize = 65_536;
+    /// Its bytes.
+    pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
+    /// What is taken of it before the others on the shard have their turn.
+    pub(crate) const HEARD_MAX: usize = 64;
+    /// Nodes whose numbers are remembered; the one that was silent the longest is forgotten first.
+    pub(crate) const NODES_MAX: usize = 1_024;
+    /// A cluster's name.
+    pub(crate) const NAME_BYTES_MAX: usize = 64;
+    /// How long a broker may take to be connected with.
+    pub(crate) const CONNECT_MS_MAX: u64 = 3_000;
+    /// How long it may take to answer.
+    pub(crate) const ANSWER_MS_MAX: u64 = 2_000;
+    /// How often it is asked for a sign of life.
+    pub(crate) const PING_MS: u64 = 5_000;
+    /// The pause before the first new attempt to connect; each further one is twice as long.
+    pub(crate) const PAUSE_MS_MIN: u64 = 100;
+    /// The longest pause.
+    pub(crate) const PAUSE_MS_MAX: u64 = 5_000;
+
+    const _: () = assert!(PAYLOAD_BYTES_MAX < WAITING_BYTES_MAX);
+}
+
 /// Messages that wait for one socket leave together up to here.
 #[cfg(feature = "ws")]
 pub(crate) const BACKLOG_SEND_BYTES_MAX: usize = BUFFER_BYTES_KEEP_MAX;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[cfg(feature = "ws")]
 use super::ws::{
-    publish::Publication,
+    publish::{self, Publication},
     rooms::{Rooms, SocketId},
 };
 use crate::base::counters::{Count, Stats};
@@ -132,7 +132,7 @@ pub(crate) fn deliver(local: &Rc<Local>, message: Message) {
         Message::Ping(reply) => reply.send(()),
         Message::Run(run) => run(local),
         #[cfg(feature = "ws")]
-        Message::Publish(publication) => Rooms::of(local).deliver(&publication, None),
+        Message::Publish(publication) => publish::arrive(local, &publication, None),
         #[cfg(feature = "ws")]
         Message::Direct(socket, publication) => Rooms::of(local).deliver_to(socket, &publication),
     }

@@ -1,5 +1,7 @@
 //! WebSockets of an application: routes, sockets, rooms, and what crosses to the other shards.
 
+#[cfg(feature = "redis")]
+pub(crate) mod cluster;
 pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod options;

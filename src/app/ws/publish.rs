@@ -1,5 +1,6 @@
 //! One message for many: here first, then one message to each other shard.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{cell::Cell, rc::Rc};
@@ -28,35 +29,81 @@ pub(crate) struct Publication {
     pub(crate) plain: Arc<[u8]>,
     payload_from: usize,
     squeezed: [OnceLock<Arc<[u8]>>; WINDOW_BITS_MAX as usize - 8],
-    from_shard: u32,
-    serial: u64,
-    /// When the process began to publish: ids of an earlier life are not mistaken for ours.
-    epoch: u64,
+    pub(crate) id: PublicationId,
+    /// Another node has published it: it goes to the shards of this one, and no further.
+    #[cfg(feature = "redis")]
+    pub(crate) is_foreign: bool,
 }
 
-impl Publication {
-    fn new(local: &Local, room: &str, message: &Message) -> Arc<Publication> {
+/// What clients that come back name it by: the same on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PublicationId {
+    /// Drawn when the process began to publish: ids of another life, or of another node, are not
+    /// mistaken for ours.
+    pub(crate) epoch: u64,
+    pub(crate) shard: u32,
+    pub(crate) serial: u64,
+}
+
+impl PublicationId {
+    /// One that was never given before.
+    fn next(local: &Local) -> PublicationId {
         thread_local! {
             static SERIAL: Cell<u64> = const { Cell::new(0) };
         }
         static EPOCH: OnceLock<u64> = OnceLock::new();
-        let mut plain = local.spares.take();
-        frame::whole(&mut plain, message.kind.opcode(), false, message.bytes());
         let serial = SERIAL.get() + 1;
         SERIAL.set(serial);
+        // Its keys are the system's randomness.
+        let epoch = *EPOCH.get_or_init(|| RandomState::new().hash_one(local.clock.unix_secs()));
+        PublicationId { epoch, shard: local.id as u32, serial }
+    }
+}
+
+impl Publication {
+    fn new(local: &Local, room: &str, message: &Message) -> Arc<Publication> {
+        let id = PublicationId::next(local);
+        let (kind, key) = (message.kind, message.key);
+        Arc::new(Publication::of(local, room, kind, key, id, message.bytes()))
+    }
+
+    /// One that another node has sent.
+    #[cfg(feature = "redis")]
+    pub(crate) fn foreign(
+        local: &Local,
+        room: &str,
+        kind: Kind,
+        key: u64,
+        id: PublicationId,
+        payload: &[u8],
+    ) -> Arc<Publication> {
+        let publication = Publication::of(local, room, kind, key, id, payload);
+        Arc::new(Publication { is_foreign: true, ..publication })
+    }
+
+    fn of(
+        local: &Local,
+        room: &str,
+        kind: Kind,
+        key: u64,
+        id: PublicationId,
+        payload: &[u8],
+    ) -> Publication {
+        let mut plain = local.spares.take();
+        frame::whole(&mut plain, kind.opcode(), false, payload);
         let publication = Publication {
             room: room.into(),
-            kind: message.kind,
-            key: message.key,
+            kind,
+            key,
             plain: plain.as_slice().into(),
-            payload_from: plain.len() - message.bytes().len(),
+            payload_from: plain.len() - payload.len(),
             squeezed: [const { OnceLock::new() }; WINDOW_BITS_MAX as usize - 8],
-            from_shard: local.id as u32,
-            serial,
-            epoch: *EPOCH.get_or_init(|| local.clock.unix_secs()),
+            id,
+            #[cfg(feature = "redis")]
+            is_foreign: false,
         };
         local.spares.give(plain);
-        Arc::new(publication)
+        publication
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
@@ -70,7 +117,7 @@ impl Publication {
 
     /// Its name for clients that come back.
     pub(crate) fn id(&self) -> String {
-        format!("{:x}-{:x}-{:x}", self.epoch, self.from_shard, self.serial)
+        format!("{:x}-{:x}-{:x}", self.id.epoch, self.id.shard, self.id.serial)
     }
 
     /// The frame compressed with an empty window; none if it is not worth it. Whoever asks first
@@ -126,7 +173,8 @@ impl Serialize for Presence {
 impl Shard {
     /// Sends a message to everyone in a room, on every shard: WebSockets, and event streams of
     /// [`Ctx::sse`]. Those of this shard have it in their outboxes when this returns; each other
-    /// shard gets one message. Messages of one shard keep their order.
+    /// shard gets one message. Messages of one shard keep their order. In a cluster
+    /// (`Shard::join_cluster`, feature `redis`) it reaches the other nodes too.
     ///
     /// Nobody is waited for: who is behind is treated as the route's
     /// [`when_full`](crate::WsOptions::when_full) says. Where the queue to another shard is full,
@@ -230,10 +278,26 @@ impl<S> Ctx<S> {
 }
 
 pub(crate) fn publish(local: &Rc<Local>, room: &str, message: &Message, except: Option<SocketId>) {
-    let publication = Publication::new(local, room, message);
-    Rooms::of(local).deliver(&publication, except);
+    spread(local, &Publication::new(local, room, message), except);
+}
+
+/// Gives a publication to the members here, then to the other shards.
+pub(crate) fn spread(local: &Rc<Local>, publication: &Arc<Publication>, except: Option<SocketId>) {
+    arrive(local, publication, except);
     for shard in (0..local.count).filter(|it| *it != local.id) {
         post(local, shard, Letter::Publish(publication.clone()));
+    }
+}
+
+/// It is here: for the members of its room, and for the other nodes where this shard leads there.
+pub(crate) fn arrive(local: &Rc<Local>, publication: &Arc<Publication>, except: Option<SocketId>) {
+    let rooms = Rooms::of(local);
+    rooms.deliver(publication, except);
+    #[cfg(feature = "redis")]
+    if !publication.is_foreign
+        && let Some(cluster) = rooms.cluster.get()
+    {
+        cluster.announce(publication);
     }
 }
 

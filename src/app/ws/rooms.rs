@@ -54,6 +54,9 @@ pub(crate) struct Rooms {
     handshakes: Cell<(u64, usize)>,
     sockets: Cell<usize>,
     pub(crate) waiting: RefCell<Vec<VecDeque<crate::app::mailbox::Message>>>,
+    /// The way to other nodes, on the shard that has it.
+    #[cfg(feature = "redis")]
+    pub(crate) cluster: std::cell::OnceCell<Rc<super::cluster::Cluster>>,
 }
 
 struct Member {
