@@ -83,7 +83,7 @@ pub use app::rows::Rows;
 pub use app::source::Source;
 pub use app::take::FromCtx;
 pub use app::upgrade::Raw;
-#[cfg(all(feature = "redis", feature = "ws"))]
+#[cfg(all(feature = "ws", any(feature = "nats", feature = "redis")))]
 pub use app::ws::cluster::ClusterStats;
 #[cfg(feature = "ws")]
 pub use app::ws::{

@@ -428,7 +428,7 @@ pub(crate) const PUBLISH_WAITING_MAX: usize = 4_096;
 pub(crate) const PRESENCE_NAMES_MAX: usize = 1_000;
 
 /// Of a node in a cluster and its broker.
-#[cfg(all(feature = "redis", feature = "ws"))]
+#[cfg(all(feature = "ws", any(feature = "nats", feature = "redis")))]
 pub(crate) mod cluster {
     /// Publications of a node that wait for its broker; the oldest goes for the newest.
     pub(crate) const WAITING_MAX: usize = 8_192;
@@ -444,6 +444,9 @@ pub(crate) mod cluster {
     pub(crate) const INBOUND_MAX: usize = 65_536;
     /// Its bytes.
     pub(crate) const INBOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
+    /// Messages of a NATS server on their way there: it is looked after at once.
+    #[cfg(feature = "nats")]
+    pub(crate) const NATS_WAITING_MAX: usize = 8_192;
     /// What is taken of it before the others on the shard have their turn.
     pub(crate) const HEARD_MAX: usize = 64;
     /// Nodes whose numbers are remembered; the one that was silent the longest is forgotten first.

@@ -72,45 +72,48 @@ fn node() {
 /// Every socket of every node hears what any shard of a node publishes: once, and in its order.
 #[test]
 fn all_hear_all_once_and_in_order() {
-    let Some(stage) = Stage::set() else { return };
-    let [one, two] = &stage.nodes;
-    let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
-    for (shard, socket) in ones.iter_mut().enumerate() {
-        for number in 0..300 {
-            socket.write(format!("shard{shard} {number}").into()).expect("written");
+    for kind in KINDS {
+        let Some(stage) = Stage::set(kind) else { continue };
+        let [one, two] = &stage.nodes;
+        let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
+        for (shard, socket) in ones.iter_mut().enumerate() {
+            for number in 0..300 {
+                socket.write(format!("shard{shard} {number}").into()).expect("written");
+            }
+            socket.flush().expect("sent");
         }
-        socket.flush().expect("sent");
-    }
-    for socket in ones.iter_mut().chain(&mut twos) {
-        let mut next: BTreeMap<String, u64> = BTreeMap::new();
-        for _ in 0..600 {
-            let text = hear(socket);
-            let (from, number) = text.split_once(' ').expect("two words");
-            let next = next.entry(from.to_owned()).or_default();
-            assert_eq!(number, next.to_string(), "of {from}");
-            *next += 1;
+        for socket in ones.iter_mut().chain(&mut twos) {
+            let mut next: BTreeMap<String, u64> = BTreeMap::new();
+            for _ in 0..600 {
+                let text = hear(socket);
+                let (from, number) = text.split_once(' ').expect("two words");
+                let next = next.entry(from.to_owned()).or_default();
+                assert_eq!(number, next.to_string(), "of {from}");
+                *next += 1;
+            }
+            assert_eq!(next.len(), SHARDS);
         }
-        assert_eq!(next.len(), SHARDS);
-    }
-    // Back, bytes as bytes, to all; and to all but one.
-    twos[1].send(vec![0xff, 0].into()).expect("sent");
-    for socket in ones.iter_mut().chain(&mut twos) {
-        let message = socket.read().expect("a message");
-        assert_eq!((message.is_binary(), &*message.into_data()), (true, &[0xff, 0][..]));
-    }
-    twos[0].send("others but me".into()).expect("sent");
-    for socket in ones.iter_mut().chain(&mut twos[1..]) {
-        assert_eq!(hear(socket), "but me");
-    }
-    // Nothing came twice, and nothing to whom it was not for: this is the next one for all.
-    one.get("/publish/all/0/1");
-    ones.iter_mut().chain(&mut twos).for_each(|socket| assert_eq!(hear(socket), "http 0"));
-    for (node, sent, received) in [(one, 601, 2), (two, 2, 601)] {
-        node.wait("its own to come back", |it| it("echoes") == sent);
-        let wanted = [("sent", sent), ("received", received), ("waiting", 0), ("reconnects", 0)];
-        let none = ["lost", "duplicates", "refused", "malformed"].map(|name| (name, 0));
-        for (name, want) in wanted.into_iter().chain(none) {
-            assert_eq!(node.stat(name), want, "{name}");
+        // Back, bytes as bytes, to all; and to all but one.
+        twos[1].send(vec![0xff, 0].into()).expect("sent");
+        for socket in ones.iter_mut().chain(&mut twos) {
+            let message = socket.read().expect("a message");
+            assert_eq!((message.is_binary(), &*message.into_data()), (true, &[0xff, 0][..]));
+        }
+        twos[0].send("others but me".into()).expect("sent");
+        for socket in ones.iter_mut().chain(&mut twos[1..]) {
+            assert_eq!(hear(socket), "but me");
+        }
+        // Nothing came twice, and nothing to whom it was not for: this is the next one for all.
+        one.get("/publish/all/0/1");
+        ones.iter_mut().chain(&mut twos).for_each(|socket| assert_eq!(hear(socket), "http 0"));
+        for (node, sent, received) in [(one, 601, 2), (two, 2, 601)] {
+            node.wait("its own to come back", |it| it("echoes") == sent);
+            let wanted =
+                [("sent", sent), ("received", received), ("waiting", 0), ("reconnects", 0)];
+            let none = ["lost", "duplicates", "refused", "malformed"].map(|name| (name, 0));
+            for (name, want) in wanted.into_iter().chain(none) {
+                assert_eq!(node.stat(name), want, "{name}");
+            }
         }
     }
 }
@@ -118,133 +121,140 @@ fn all_hear_all_once_and_in_order() {
 /// An event has one id on all nodes: a client may come back to another one.
 #[test]
 fn events_have_one_id_everywhere() {
-    let Some(stage) = Stage::set() else { return };
-    // Heads have come: both are in the room.
-    let mut streams = stage.nodes.each_ref().map(|node| {
-        let mut stream = BufReader::new(node.ask("/sse/news"));
-        let mut line = String::new();
-        while line != "\r\n" {
-            line.clear();
-            stream.read_line(&mut line).expect("a line of the head");
-        }
-        stream
-    });
-    stage.nodes[0].get("/publish/news/7/8");
-    let ids = streams.each_mut().map(|stream| {
-        let mut lines = stream.lines().map(|it| it.expect("a line"));
-        let id = lines.find(|it| it.starts_with("id:")).expect("an id");
-        (id, lines.find(|it| it.starts_with("data:")))
-    });
-    assert_eq!(ids[0], ids[1]);
-    assert_eq!(ids[0].1.as_deref(), Some("data: http 7"));
+    for kind in KINDS {
+        let Some(stage) = Stage::set(kind) else { continue };
+        // Heads have come: both are in the room.
+        let mut streams = stage.nodes.each_ref().map(|node| {
+            let mut stream = BufReader::new(node.ask("/sse/news"));
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).expect("a line of the head");
+            }
+            stream
+        });
+        stage.nodes[0].get("/publish/news/7/8");
+        let ids = streams.each_mut().map(|stream| {
+            let mut lines = stream.lines().map(|it| it.expect("a line"));
+            let id = lines.find(|it| it.starts_with("id:")).expect("an id");
+            (id, lines.find(|it| it.starts_with("data:")))
+        });
+        assert_eq!(ids[0], ids[1]);
+        assert_eq!(ids[0].1.as_deref(), Some("data: http 7"));
+    }
 }
 
 /// A broker that dies and comes back: both nodes find it again; what could not be sent waits; what
 /// the other missed meanwhile it counts.
 #[test]
 fn a_broker_is_killed_and_comes_back() {
-    let Some(mut stage) = Stage::set() else { return };
-    let [one, two] = &stage.nodes;
-    let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
-    one.get("/publish/all/0/100");
-    for socket in ones.iter_mut().chain(&mut twos) {
-        (0..100).for_each(|number| assert_eq!(hear(socket), format!("http {number}")));
-    }
-    one.wait("all to be sent", |it| it("sent") == 100);
-    stage.broker.kill();
-    stage.nodes.iter().for_each(|node| node.wait("the loss", |it| it("connected") == 0));
-    one.get("/publish/all/100/200");
-    for socket in &mut ones {
-        (100..200).for_each(|number| assert_eq!(hear(socket), format!("http {number}")));
-    }
-    stage.broker.start();
-    stage.nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
-    one.wait("the rest to be sent", |it| it("waiting") == 0 && it("sent") == 200);
-    one.get("/publish/all/200/201");
-    for socket in &mut twos {
-        let mut heard = vec![99];
-        while heard.last() != Some(&200) {
-            heard.push(hear(socket).trim_start_matches("http ").parse().expect("a number"));
+    for kind in KINDS {
+        let Some(mut stage) = Stage::set(kind) else { continue };
+        let [one, two] = &stage.nodes;
+        let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
+        one.get("/publish/all/0/100");
+        for socket in ones.iter_mut().chain(&mut twos) {
+            (0..100).for_each(|number| assert_eq!(hear(socket), format!("http {number}")));
         }
-        assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
-        // What it missed, because its subscription was there later, it has counted.
-        let (lost, heard) = (two.stat("lost"), heard.len() as u64 - 1);
-        assert_eq!((lost + heard, two.stat("received")), (101, 100 + heard));
-    }
-    for node in &stage.nodes {
-        assert_eq!(["refused", "reconnects", "malformed"].map(|it| node.stat(it)), [0, 1, 0]);
+        one.wait("all to be sent", |it| it("sent") == 100);
+        stage.broker.kill();
+        stage.nodes.iter().for_each(|node| node.wait("the loss", |it| it("connected") == 0));
+        one.get("/publish/all/100/200");
+        for socket in &mut ones {
+            (100..200).for_each(|number| assert_eq!(hear(socket), format!("http {number}")));
+        }
+        stage.broker.start();
+        stage.nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
+        one.wait("the rest to be sent", |it| it("waiting") == 0 && it("sent") == 200);
+        one.get("/publish/all/200/201");
+        for socket in &mut twos {
+            let mut heard = vec![99];
+            while heard.last() != Some(&200) {
+                heard.push(hear(socket).trim_start_matches("http ").parse().expect("a number"));
+            }
+            assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
+            // What it missed, because its subscription was there later, it has counted.
+            let (lost, heard) = (two.stat("lost"), heard.len() as u64 - 1);
+            assert_eq!((lost + heard, two.stat("received")), (101, 100 + heard));
+        }
+        for node in &stage.nodes {
+            assert_eq!(["refused", "reconnects", "malformed"].map(|it| node.stat(it)), [0, 1, 0]);
+        }
     }
 }
 
 /// A broker that hangs: members here hear at once, what waits is bounded, the oldest is thrown out.
 #[test]
 fn a_broker_hangs() {
-    let Some(stage) = Stage::set() else { return };
-    let [one, two] = &stage.nodes;
-    let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
-    one.get("/publish/all/0/1");
-    ones.iter_mut().chain(&mut twos).for_each(|socket| assert_eq!(hear(socket), "http 0"));
-    stage.broker.signal("STOP");
-    let mut published = 1;
-    // In pieces that a shard's queue takes.
-    for _ in 0..30 {
-        one.get("/fill/500/100");
-        let start = Instant::now();
-        one.get("/publish/all/1/2");
-        ones.iter_mut().for_each(|socket| assert_eq!(hear(socket), "http 1"));
-        assert!(start.elapsed() < Duration::from_millis(ANSWER_MS), "it waits for the broker");
-        published += 501;
-        assert!(one.stat("waiting") <= 8_192);
-    }
-    for _ in 0..30 {
-        one.get("/fill/1/900000");
+    for kind in KINDS {
+        let Some(stage) = Stage::set(kind) else { continue };
+        let [one, two] = &stage.nodes;
+        let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
+        one.get("/publish/all/0/1");
+        ones.iter_mut().chain(&mut twos).for_each(|socket| assert_eq!(hear(socket), "http 0"));
+        stage.broker.signal("STOP");
+        let mut published = 1;
+        // In pieces that a shard's queue takes.
+        for _ in 0..30 {
+            one.get("/fill/500/100");
+            let start = Instant::now();
+            one.get("/publish/all/1/2");
+            ones.iter_mut().for_each(|socket| assert_eq!(hear(socket), "http 1"));
+            assert!(start.elapsed() < Duration::from_millis(ANSWER_MS), "it waits for the broker");
+            published += 501;
+            assert!(one.stat("waiting") <= 8_192);
+        }
+        for _ in 0..30 {
+            one.get("/fill/1/900000");
+            published += 1;
+        }
+        one.get("/fill/1/1000001"); // more than a broker takes
         published += 1;
+        one.wait("it to be missed", |it| it("connected") == 0);
+        assert!(one.stat("waiting") <= 8_192 && one.stat("waiting") * 900_000 <= 18 << 20);
+        let refused = one.stat("refused");
+        assert!(refused > 15_000 - 8_192, "{refused} refused");
+        stage.broker.signal("CONT");
+        stage.nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
+        one.wait("the rest to be sent", |it| it("waiting") == 0);
+        one.get("/publish/all/2/3");
+        published += 1;
+        for socket in &mut twos {
+            let heard = std::iter::from_fn(|| Some(hear(socket))).take_while(|it| it != "http 2");
+            assert!(heard.count() <= 30);
+        }
+        one.wait("all to be sent", |it| it("sent") + refused == published);
+        let known = ["received", "lost"].map(|name| two.stat(name));
+        assert_eq!(known.iter().sum::<u64>(), published, "received and lost: {known:?}");
     }
-    one.get("/fill/1/1000001"); // more than a broker takes
-    published += 1;
-    one.wait("it to be missed", |it| it("connected") == 0);
-    assert!(one.stat("waiting") <= 8_192 && one.stat("waiting") * 900_000 <= 18 << 20);
-    let refused = one.stat("refused");
-    assert!(refused > 15_000 - 8_192, "{refused} refused");
-    stage.broker.signal("CONT");
-    stage.nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
-    one.wait("the rest to be sent", |it| it("waiting") == 0);
-    one.get("/publish/all/2/3");
-    published += 1;
-    for socket in &mut twos {
-        let heard = std::iter::from_fn(|| Some(hear(socket))).take_while(|it| it != "http 2");
-        assert!(heard.count() <= 30);
-    }
-    one.wait("all to be sent", |it| it("sent") + refused == published);
-    let known = ["received", "lost"].map(|name| two.stat(name));
-    assert_eq!(known.iter().sum::<u64>(), published, "received and lost: {known:?}");
 }
 
 /// A server starts without its broker, and joins when it comes. What is no publication is dropped.
 #[test]
 fn a_broker_comes_late_and_brings_junk() {
-    let Some(mut broker) = Broker::find() else { return };
-    let nodes = [Node::start(&broker), Node::start(&broker)];
-    let [one, two] = &nodes;
-    let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
-    one.get("/publish/nobody/0/1"); // waits
-    one.get("/publish/all/0/1");
-    assert_eq!(hear(&mut ones[0]), "http 0");
-    assert_eq!((one.stat("connected"), one.stat("waiting")), (0, 2));
-    broker.start();
-    nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
-    let junk = ["x".to_owned(), "\\x01".to_owned(), "\\x02".to_owned() + &"y".repeat(99)];
-    let mut raw = TcpStream::connect(("127.0.0.1", broker.port)).expect("the broker");
-    for message in &junk {
-        let line = format!("PUBLISH soloist:rooms:test \"{message}\"\r\n");
-        raw.write_all(line.as_bytes()).expect("sent");
+    for kind in KINDS {
+        let Some(mut broker) = Broker::find(kind) else { continue };
+        let nodes = [Node::start(&broker), Node::start(&broker)];
+        let [one, two] = &nodes;
+        let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
+        one.get("/publish/nobody/0/1"); // waits
+        one.get("/publish/all/0/1");
+        assert_eq!(hear(&mut ones[0]), "http 0");
+        assert_eq!((one.stat("connected"), one.stat("waiting")), (0, 2));
+        broker.start();
+        nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
+        let junk = ["x".to_owned(), "\x01".to_owned(), "\x02".to_owned() + &"y".repeat(99)];
+        let mut raw = TcpStream::connect(("127.0.0.1", broker.port)).expect("the broker");
+        for letters in &junk {
+            raw.write_all(broker.command(letters).as_bytes()).expect("sent");
+        }
+        for node in &nodes {
+            node.wait("the junk", |it| it("malformed") == junk.len() as u64);
+        }
+        one.get("/publish/all/1/2");
+        while hear(&mut twos[0]) != "http 1" {}
+        assert_eq!(two.stat("lost"), 0);
     }
-    for node in &nodes {
-        node.wait("the junk", |it| it("malformed") == junk.len() as u64);
-    }
-    one.get("/publish/all/1/2");
-    while hear(&mut twos[0]) != "http 1" {}
-    assert_eq!(two.stat("lost"), 0);
 }
 
 /// What cannot be meant fails the start, and keeps passwords to itself.
@@ -258,6 +268,9 @@ fn mistakes() {
         ("", "redis://127.0.0.1", "a name is"),
         ("two words", "redis://127.0.0.1", "a name is"),
         (&*long, "redis://127.0.0.1", "a name is"),
+        ("chat", "nats://127.0.0.1:4222", ""),
+        ("chat", "nats://:secret@127.0.0.1:port", "nats://HOST:PORT"),
+        ("chat", "redis://:secret@127.0.0.1:port", "redis://HOST:PORT"),
         ("chat", "127.0.0.1:6379", "redis://HOST:PORT"),
         ("chat", "amqp://:secret@127.0.0.1", "redis://HOST:PORT"),
     ];
@@ -282,8 +295,8 @@ struct Stage {
 
 impl Stage {
     /// None, with a line that says so, where there is no broker to test with.
-    fn set() -> Option<Stage> {
-        let mut broker = Broker::find()?;
+    fn set(kind: Kind) -> Option<Stage> {
+        let mut broker = Broker::find(kind)?;
         broker.start();
         let nodes = [Node::start(&broker), Node::start(&broker)];
         nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
@@ -291,8 +304,17 @@ impl Stage {
     }
 }
 
-/// A redis-server of our own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Redis,
+    Nats,
+}
+
+const KINDS: [Kind; 2] = [Kind::Redis, Kind::Nats];
+
+/// A server of our own.
 struct Broker {
+    kind: Kind,
     program: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -301,29 +323,53 @@ struct Broker {
 }
 
 impl Broker {
-    fn find() -> Option<Broker> {
+    fn find(kind: Kind) -> Option<Broker> {
         static ALONE: Mutex<()> = Mutex::new(());
+        let name = match kind {
+            Kind::Redis => "redis-server",
+            Kind::Nats => "nats-server",
+        };
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = std::env::split_paths(&path).map(|it| it.join("redis-server"));
-        let Some(program) = program.into_iter().find(|it| it.is_file()) else {
-            println!("no redis-server: nothing is tested (tests/run installs it)");
+        let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+        let Some(program) = places.map(|it| it.join(name)).find(|it| it.is_file()) else {
+            println!("no {name}: nothing is tested with it (tests/run installs it)");
             return None;
         };
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
         let port = port.port();
-        let dir = std::env::temp_dir().join(format!("soloist-redis-{}-{port}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("soloist-broker-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
-        Some(Broker { program, dir, port, child: None, _alone: alone })
+        Some(Broker { kind, program, dir, port, child: None, _alone: alone })
     }
 
     /// Starts it, at the same port each time.
     fn start(&mut self) {
         let mut command = Command::new(&self.program);
-        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
-        command.arg("--dir").arg(&self.dir).stdout(Stdio::null()).stdin(Stdio::null());
-        self.child = Some(command.spawn().expect("redis-server starts"));
+        command.current_dir(&self.dir).args(["--port", &self.port.to_string()]);
+        match self.kind {
+            Kind::Redis => command.args(["--bind", "127.0.0.1", "--save", ""]),
+            Kind::Nats => command.args(["--addr", "127.0.0.1"]),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("the broker starts"));
         wait("the broker to listen", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn url(&self) -> String {
+        match self.kind {
+            Kind::Redis => format!("redis://127.0.0.1:{}", self.port),
+            Kind::Nats => format!("nats://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// What publishes these letters to the cluster's nodes.
+    fn command(&self, letters: &str) -> String {
+        match self.kind {
+            Kind::Redis => format!("PUBLISH soloist:rooms:test {letters}\r\n"),
+            Kind::Nats => format!("PUB soloist.rooms.test {}\r\n{letters}\r\n", letters.len()),
+        }
     }
 
     fn kill(&mut self) {
@@ -357,7 +403,7 @@ impl Node {
     fn start(broker: &Broker) -> Node {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["node", "--exact", "--nocapture", "--test-threads=1"])
-            .env(NODE, format!("redis://127.0.0.1:{}", broker.port))
+            .env(NODE, broker.url())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -7,9 +7,13 @@
 //! listens to, but there is a moment after each join in which messages are lost and nobody knows;
 //! on one channel each node's messages have numbers without gaps, and what is lost is counted.
 
+mod broker;
 mod envelope;
 mod inbound;
 mod link;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "redis")]
 mod redis;
 mod senders;
 
@@ -34,14 +38,16 @@ use crate::limits::cluster::{
     BATCH_BYTES, BATCH_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, WAITING_BYTES_MAX, WAITING_MAX,
 };
 use crate::shard::{Local, Shard};
+use broker::Broker;
 use senders::{Heard, Senders};
 
 /// With other nodes.
 impl Shard {
     /// What is published here also reaches the rooms of all other nodes that have joined the same
-    /// cluster at the same broker: a Redis from 6.0 on, or what speaks its protocol. `name` keeps
-    /// clusters at one broker apart. Say it where the application is built, on every shard; shard
-    /// 0 then has the node's two connections.
+    /// cluster at the same broker: a Redis from 6.0 on, or what speaks its protocol (feature
+    /// `redis`, `redis://HOST:PORT`), or a NATS server (feature `nats`, `nats://HOST:PORT`). `name`
+    /// keeps clusters at one broker apart. Say it where the application is built, on every shard;
+    /// shard 0 then has the node's two connections.
     ///
     /// Members here go first and never wait for the broker. It may be away when the server starts,
     /// or at any time: that is logged, seen in [`cluster_stats`](Shard::cluster_stats), and mended
@@ -57,13 +63,14 @@ impl Shard {
     ///
     /// # Errors
     /// When the name is not one to 64 letters, digits, `-` or `_`; when the URL is none of a
-    /// Redis; when a cluster has been joined already. Not when the broker is away.
+    /// broker; when a cluster has been joined already. Not when the broker is away.
     ///
     /// ```
     /// use soloist::prelude::*;
     /// # use soloist::testing::TestClient;
     ///
     /// async fn app(shard: Shard) -> Result<App<()>> {
+    ///     # #[cfg(feature = "redis")]
     ///     shard.join_cluster("chat", "redis://127.0.0.1:6379")?;
     ///     Ok(App::new(()).get("/news", async |cx| cx.sse("news").await).post("/news", async |cx| {
     ///         cx.publish("news", cx.body_json::<String>().await?); // heard on every node
@@ -82,7 +89,7 @@ impl Shard {
             let why = format!("cluster {name:?}: a name is 1 to {max} letters, digits, - or _");
             return Err(Error::new(500, why));
         }
-        let broker = redis::Broker::new(name, url)?;
+        let broker = Broker::new(name, url)?;
         if self.0.id != 0 || tokio::runtime::Handle::try_current().is_err() {
             return Ok(());
         }

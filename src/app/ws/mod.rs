@@ -1,6 +1,6 @@
 //! WebSockets of an application: routes, sockets, rooms, and what crosses to the other shards.
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 pub(crate) mod cluster;
 pub(crate) mod link;
 pub(crate) mod message;

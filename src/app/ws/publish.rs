@@ -31,7 +31,7 @@ pub(crate) struct Publication {
     squeezed: [OnceLock<Arc<[u8]>>; WINDOW_BITS_MAX as usize - 8],
     pub(crate) id: PublicationId,
     /// Another node has published it: it goes to the shards of this one, and no further.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "nats", feature = "redis"))]
     pub(crate) is_foreign: bool,
 }
 
@@ -68,7 +68,7 @@ impl Publication {
     }
 
     /// One that another node has sent.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "nats", feature = "redis"))]
     pub(crate) fn foreign(
         local: &Local,
         room: &str,
@@ -99,7 +99,7 @@ impl Publication {
             payload_from: plain.len() - payload.len(),
             squeezed: [const { OnceLock::new() }; WINDOW_BITS_MAX as usize - 8],
             id,
-            #[cfg(feature = "redis")]
+            #[cfg(any(feature = "nats", feature = "redis"))]
             is_foreign: false,
         };
         local.spares.give(plain);
@@ -174,7 +174,7 @@ impl Shard {
     /// Sends a message to everyone in a room, on every shard: WebSockets, and event streams of
     /// [`Ctx::sse`]. Those of this shard have it in their outboxes when this returns; each other
     /// shard gets one message. Messages of one shard keep their order. In a cluster
-    /// (`Shard::join_cluster`, feature `redis`) it reaches the other nodes too.
+    /// (`Shard::join_cluster`, feature `redis` or `nats`) it reaches the other nodes too.
     ///
     /// Nobody is waited for: who is behind is treated as the route's
     /// [`when_full`](crate::WsOptions::when_full) says. Where the queue to another shard is full,
@@ -293,7 +293,7 @@ pub(crate) fn spread(local: &Rc<Local>, publication: &Arc<Publication>, except: 
 pub(crate) fn arrive(local: &Rc<Local>, publication: &Arc<Publication>, except: Option<SocketId>) {
     let rooms = Rooms::of(local);
     rooms.deliver(publication, except);
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "nats", feature = "redis"))]
     if !publication.is_foreign
         && let Some(cluster) = rooms.cluster.get()
     {

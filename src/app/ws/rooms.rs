@@ -55,7 +55,7 @@ pub(crate) struct Rooms {
     sockets: Cell<usize>,
     pub(crate) waiting: RefCell<Vec<VecDeque<crate::app::mailbox::Message>>>,
     /// The way to other nodes, on the shard that has it.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "nats", feature = "redis"))]
     pub(crate) cluster: std::cell::OnceCell<Rc<super::cluster::Cluster>>,
 }
 

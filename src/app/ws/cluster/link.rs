@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::broker::{Broker, Connections, Outcome};
 use super::inbound::Inbound;
-use super::redis::{Broker, Connections};
 use super::{Cluster, add};
 use crate::limits::cluster::{
     ANSWER_MS_MAX, CONNECT_MS_MAX, HEARD_MAX, PAUSE_MS_MAX, PAUSE_MS_MIN, PING_MS,
@@ -93,7 +93,7 @@ async fn send(
     shard: &Shard,
     connections: &mut Connections,
     batch: &mut Vec<Vec<u8>>,
-) -> Result<Never, String> {
+) -> Outcome<Never> {
     let mut ping_ms = shard.now_ms() + PING_MS;
     loop {
         let now_ms = shard.now_ms();
@@ -106,8 +106,9 @@ async fn send(
             let _ = shard.timeout(pause, cluster.next(batch)).await;
         }
         if !batch.is_empty() {
-            within(shard, ANSWER_MS_MAX, connections.publish(batch)).await?;
-            add(&cluster.numbers.sent, batch.len() as u64);
+            let sent = within(shard, ANSWER_MS_MAX, connections.publish(batch)).await?;
+            add(&cluster.numbers.sent, sent as u64);
+            add(&cluster.numbers.refused, (batch.len() - sent) as u64);
             batch.clear();
         }
     }
@@ -134,11 +135,7 @@ async fn hear(cluster: &Cluster, shard: &Shard, inbound: &Inbound) -> String {
 }
 
 /// On the shard's clock: tokio's may stand still while nothing else goes on.
-async fn within<T>(
-    shard: &Shard,
-    ms: u64,
-    future: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
+async fn within<T>(shard: &Shard, ms: u64, future: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     match shard.timeout(Duration::from_millis(ms), future).await {
         Ok(result) => result,
         Err(_) => Err(format!("no answer within {ms} ms")),

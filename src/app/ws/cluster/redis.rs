@@ -7,8 +7,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion};
 use redis::{PushInfo, PushKind, RedisError, Value};
 
+use super::broker::Outcome;
 use super::inbound::Inbound;
-use crate::error::{Error, Result};
 
 /// Where it is, and the channel of the cluster there.
 pub(super) struct Broker {
@@ -17,12 +17,8 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(cluster: &str, url: &str) -> Result<Broker> {
-        // Without the URL, which may hold a password.
-        let wrong = |error: RedisError| {
-            let why = format!("cluster {cluster:?}: no URL of a Redis, redis://HOST:PORT: {error}");
-            Error::new(500, why)
-        };
+    pub(super) fn new(cluster: &str, url: &str) -> Outcome<Broker> {
+        let wrong = |error: RedisError| format!("no URL of a Redis, redis://HOST:PORT: {error}");
         let info = url.into_connection_info().map_err(wrong)?;
         // Its pushes come as they are read; the older protocol's client has a queue without bound.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -30,10 +26,7 @@ impl Broker {
         Ok(Broker { client, channel: format!("soloist:rooms:{cluster}") })
     }
 
-    pub(super) async fn connect(
-        &self,
-        inbound: Arc<Inbound>,
-    ) -> std::result::Result<Connections, String> {
+    pub(super) async fn connect(&self, inbound: Arc<Inbound>) -> Outcome<Connections> {
         // Both are bounded by the caller, on the shard's clock.
         let plain =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -63,17 +56,16 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Returns when the broker has taken them, all in this order.
-    pub(super) async fn publish(&mut self, batch: &[Vec<u8>]) -> std::result::Result<(), String> {
+    pub(super) async fn publish(&mut self, batch: &[Vec<u8>]) -> Outcome<usize> {
         let mut pipe = redis::pipe();
         for message in batch {
             pipe.cmd("PUBLISH").arg(&self.channel).arg(message.as_slice()).ignore();
         }
-        pipe.query_async::<()>(&mut self.publishing).await.map_err(text)
+        pipe.query_async::<()>(&mut self.publishing).await.map_err(text)?;
+        Ok(batch.len())
     }
 
-    /// Both connections have an answer.
-    pub(super) async fn ping(&mut self) -> std::result::Result<(), String> {
+    pub(super) async fn ping(&mut self) -> Outcome<()> {
         for connection in [&mut self.subscription, &mut self.publishing] {
             redis::cmd("PING").query_async::<()>(connection).await.map_err(text)?;
         }
@@ -81,7 +73,7 @@ impl Connections {
     }
 }
 
-fn take_in(inbound: &Inbound, mut push: PushInfo) -> std::result::Result<(), RedisError> {
+fn take_in(inbound: &Inbound, mut push: PushInfo) -> Result<(), RedisError> {
     match (push.kind, push.data.pop()) {
         (PushKind::Message, Some(Value::BulkString(message))) => inbound.push(message),
         (PushKind::Disconnection, _) => inbound.close(),
