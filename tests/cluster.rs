@@ -234,7 +234,7 @@ fn a_broker_hangs() {
 fn a_broker_comes_late_and_brings_junk() {
     for kind in KINDS {
         let Some(mut broker) = Broker::find(kind) else { continue };
-        let nodes = [Node::start(&broker), Node::start(&broker)];
+        let nodes = [Node::start(&broker.url()), Node::start(&broker.url())];
         let [one, two] = &nodes;
         let (mut ones, mut twos) = (one.sockets("all"), two.sockets("all"));
         one.get("/publish/nobody/0/1"); // waits
@@ -254,6 +254,41 @@ fn a_broker_comes_late_and_brings_junk() {
         one.get("/publish/all/1/2");
         while hear(&mut twos[0]) != "http 1" {}
         assert_eq!(two.stat("lost"), 0);
+    }
+}
+
+/// Whatever a broker says, the server goes on, and tries again.
+#[test]
+fn a_broker_talks_nonsense() {
+    let deep = b"*1\r\n".repeat(10_000);
+    let wants_tls = b"INFO {\"server_id\":\"a\",\"max_payload\":9,\"tls_required\":true}\r\n";
+    let cases: &[(&str, &[u8])] = &[
+        ("redis", b""),
+        ("redis", b"-ERR unknown command 'HELLO'\r\n"),
+        ("redis", b"\0\xff\r\n"),
+        ("redis", b"*2147483647\r\n"),
+        ("redis", b"$99999999999999\r\n"),
+        ("redis", b"%3\r\n+a\r\n"),
+        ("redis", &deep),
+        ("nats", b""),
+        ("nats", b"-ERR 'no'\r\n"),
+        ("nats", b"INFO {\r\n"),
+        ("nats", b"MSG a 1 99999999999999999999\r\n"),
+        ("nats", wants_tls),
+    ];
+    for (scheme, says) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("set");
+        let addr = listener.local_addr().expect("its address");
+        let node = Node::start(&format!("{scheme}://{addr}"));
+        for _ in 0..3 {
+            wait("another attempt", || match listener.accept() {
+                Ok((mut client, _)) => client.write_all(says).is_ok(),
+                Err(_) => false,
+            });
+        }
+        let says = String::from_utf8_lossy(&says[..says.len().min(40)]);
+        assert_eq!(node.stat("connected"), 0, "{scheme} {says:?}");
     }
 }
 
@@ -298,7 +333,7 @@ impl Stage {
     fn set(kind: Kind) -> Option<Stage> {
         let mut broker = Broker::find(kind)?;
         broker.start();
-        let nodes = [Node::start(&broker), Node::start(&broker)];
+        let nodes = [Node::start(&broker.url()), Node::start(&broker.url())];
         nodes.iter().for_each(|node| node.wait("the broker", |it| it("connected") == 1));
         Some(Stage { nodes, broker })
     }
@@ -400,10 +435,10 @@ struct Node {
 }
 
 impl Node {
-    fn start(broker: &Broker) -> Node {
+    fn start(url: &str) -> Node {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["node", "--exact", "--nocapture", "--test-threads=1"])
-            .env(NODE, broker.url())
+            .env(NODE, url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

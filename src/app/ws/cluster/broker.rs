@@ -35,9 +35,9 @@ impl Broker {
         let wrong = |why: String| Error::new(500, format!("cluster {cluster:?}: {why}"));
         match url.split_once("://").map(|it| it.0) {
             #[cfg(feature = "redis")]
-            Some("redis" | "rediss" | "unix" | "redis+unix" | "valkey") => {
-                redis::Broker::new(cluster, url).map(Broker::Redis).map_err(wrong)
-            }
+            Some(
+                "redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys" | "valkey+unix",
+            ) => redis::Broker::new(cluster, url).map(Broker::Redis).map_err(wrong),
             #[cfg(feature = "nats")]
             Some("nats" | "tls") => {
                 nats::Broker::new(cluster, url).map(Broker::Nats).map_err(wrong)
