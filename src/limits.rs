@@ -276,6 +276,28 @@ pub(crate) const CACHE_WORDS_MAX: usize = 10_000;
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_SWEEP_MS: u64 = 1_000;
 
+/// Words of a cache that are told to a remote store at once ...
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_BATCH_MAX: usize = 64;
+/// ... and that wait to be: more become one about everything.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_WORDS_MAX: usize = 10_000;
+/// Prefixes of a key there; what lies deeper goes with them.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_DEPTH_MAX: usize = 16;
+/// How long a word about one key is kept there: longer than a load takes.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_KEY_STAMP_MS: u64 = 120_000;
+/// How long a value is kept there at most: 7 days ...
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_VALUE_MS_MAX: u64 = 7 * 86_400_000;
+/// ... and a word about many of them.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_STAMP_MS: u64 = 8 * 86_400_000;
+/// The longest pause before a word is told again.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) const FAR_RETRY_MS_MAX: u64 = 1_000;
+
 /// How long a call to a remote store may take, unless its options say otherwise.
 #[cfg(any(feature = "memcached", feature = "redis"))]
 pub(crate) const REMOTE_CALL_MS_MAX: u64 = 100;

@@ -18,6 +18,8 @@ pub(crate) mod fields;
 pub(crate) mod files;
 pub(crate) mod handler;
 pub(crate) mod hints;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod join;
 pub(crate) mod json;
 mod lean;
 pub(crate) mod mailbox;
@@ -29,6 +31,8 @@ pub(crate) mod next;
 pub(crate) mod on_head;
 pub(crate) mod once;
 pub(crate) mod origin;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+mod over;
 pub(crate) mod param;
 pub(crate) mod problem;
 pub(crate) mod progress;

@@ -1,15 +1,18 @@
 //! What is no longer true, said to all shards.
 
+use std::borrow::Cow;
 use std::hash::Hash;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::far::{FarWord, Told};
+use super::far::{FarWord, Told, Truth};
 use super::glob::{Glob, Shape, shape};
-use super::hub::{Hub, Text, Word};
+use super::hub::{Hub, Word};
 use super::near::Cache;
+use super::options::Ttl;
 use super::stale::Version;
+use super::store::Text;
 use crate::error::{Error, Result};
 use crate::limits::CALL_MS_MAX;
 use crate::shard::Shard;
@@ -88,6 +91,39 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.announce(told, || Word::Key(Box::new(key.clone())))
     }
 
+    /// Stores a value here, beneath and [far](Cache::over), and takes the old one out on all other
+    /// shards and nodes; waits for all of them, as [`everywhere`](Announced::everywhere) does.
+    ///
+    /// # Errors
+    /// As of [`everywhere`](Announced::everywhere).
+    ///
+    /// ```
+    /// # use soloist::{prelude::*, testing::TestClient};
+    /// # async fn to_database(id: u64, name: &str) -> Result<()> { Ok(()) }
+    /// async fn rename(cx: &Ctx<()>) -> Result<Reply> {
+    ///     let (id, name) = (cx.param("id")?, cx.body_json::<String>().await?);
+    ///     to_database(id, &name).await?;
+    ///     cx.shard().cache::<u64, String>("names").write(id, name).await?;
+    ///     cx.empty()
+    /// }
+    /// # let app = App::new(()).put("/:id", rename);
+    /// # TestClient::run(async move |_| Ok(app), async |client| {
+    /// # client.put("/7").json(&"bob").await.expect(204);
+    /// # assert_eq!(client.shard().cache("names").get(&7_u64), Some("bob".to_owned()));
+    /// # });
+    /// ```
+    pub async fn write(&self, key: K, value: V) -> Result<()>
+    where
+        K: Clone + Send,
+    {
+        let ttl_ms = self.ttl_ms(Ttl::Default);
+        let truth = Truth { key: &key, value: &value, ttl_ms };
+        let told = self.far().map(|far| far.write(truth));
+        let announced = self.announce(told, || Word::Key(Box::new(key.clone())));
+        self.insert(key, value);
+        announced.everywhere().await
+    }
+
     /// What was stored with this tag is gone, and what of it is being loaded is not kept: at once,
     /// however many entries they are. Tags are told apart by 16 bits of their hashes: now and then
     /// an entry goes that has another one.
@@ -128,7 +164,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     where
         K: AsRef<str>,
     {
-        let text = || -> Text { Box::new(K::as_ref as fn(&K) -> &str) };
+        let text = || Box::new((|key| Cow::Borrowed(key.as_ref())) as Text<K>);
         match shape(pattern) {
             Shape::Everything => self.clear(),
             Shape::Prefix(prefix) => {
@@ -191,7 +227,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.announce_near(|| Word::Tag(place));
     }
 
-    pub(crate) fn hear_prefix(&self, prefix: &str, text: fn(&K) -> &str) {
+    pub(crate) fn hear_prefix(&self, prefix: &str, text: Text<K>) {
         let place = self.0.hub.places.of_prefix(prefix);
         self.announce_near(|| Word::Prefix(place, Box::new(text)));
     }

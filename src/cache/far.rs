@@ -19,6 +19,8 @@ pub(crate) trait Far<K, V> {
     fn put(&self, key: &K, value: &V, ttl_ms: Option<u64>, stamps: Stamps);
     /// Tells all nodes, however long it takes to reach them.
     fn tell(&self, word: FarWord<'_, K>) -> Rc<Told>;
+    /// The same of a key that has another value now.
+    fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told>;
 }
 
 pub(crate) type FarFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -42,6 +44,13 @@ pub(crate) enum FarWord<'a, K> {
     Tag(&'a str),
     /// What lies under it; empty is everything.
     Prefix(&'a str),
+}
+
+/// What is true instead of what a key had.
+pub(crate) struct Truth<'a, K, V> {
+    pub(crate) key: &'a K,
+    pub(crate) value: &'a V,
+    pub(crate) ttl_ms: Option<u64>,
 }
 
 /// Whether a word has reached the store.

@@ -6,6 +6,8 @@
 
 use std::any::Any;
 use std::future::poll_fn;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -21,6 +23,19 @@ pub(crate) struct Hub {
     last: Mutex<Version>,
     seats: Box<[Mutex<Seat>]>,
     pub(crate) places: Places,
+    /// What is kept for all nodes, as this process knows it.
+    #[cfg(any(feature = "memcached", feature = "redis"))]
+    pub(crate) far: Distance,
+}
+
+/// Whether what is far can be trusted.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+#[derive(Default)]
+pub(crate) struct Distance {
+    /// Words of this process that have not reached it.
+    pub(crate) words: AtomicUsize,
+    /// The words of others are heard.
+    pub(crate) heard: AtomicBool,
 }
 
 /// A cache line of its own: it is read with every hit.
@@ -34,14 +49,14 @@ pub(crate) enum Word {
     /// What has a tag.
     Tag(Place),
     /// What lies under a prefix; how to read a key as text comes with it.
-    Prefix(Place, Text),
+    Prefix(Place, Reading),
     /// What looks so.
-    Ban(Arc<Glob>, Text),
+    Ban(Arc<Glob>, Reading),
     Everything,
 }
 
-/// A `fn(&K) -> &str`.
-pub(crate) type Text = Box<dyn Any + Send>;
+/// A `store::Text<K>`.
+pub(crate) type Reading = Box<dyn Any + Send>;
 
 /// What one shard has not heard yet.
 #[derive(Default)]
@@ -63,6 +78,8 @@ impl Hub {
             last: Mutex::default(),
             seats: (0..shards).map(|_| Mutex::default()).collect(),
             places: Places::default(),
+            #[cfg(any(feature = "memcached", feature = "redis"))]
+            far: Distance::default(),
         }
     }
 

@@ -4,17 +4,15 @@ use std::any::{Any, TypeId};
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::hash::Hash;
 use std::ops::AddAssign;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::far::Far;
 use super::flight::Flight;
-use super::hub::{Hub, Word};
+use super::hub::Hub;
 use super::options::{CacheOptions, Ttl};
 use super::process::{Beneath, Held, Terms};
 use super::stale::{Place, Version};
@@ -52,7 +50,7 @@ pub(super) struct Inner<K, V> {
     pub(super) name: &'static str,
     pub(super) store: RefCell<Store<K, V>>,
     /// What is kept once for all shards, if that was asked for.
-    beneath: Option<Arc<dyn Beneath<K, V>>>,
+    pub(super) beneath: Option<Arc<dyn Beneath<K, V>>>,
     /// What is kept for all nodes, likewise.
     far: RefCell<Option<Rc<dyn Far<K, V>>>>,
     pub(super) flights: RefCell<HashMap<K, Rc<Flight<V>>>>,
@@ -66,7 +64,18 @@ pub(super) struct Inner<K, V> {
     /// What this cache of all shards tells each other.
     pub(super) hub: Arc<Hub>,
     /// All words up to this one were heard.
-    heard: Cell<Version>,
+    pub(super) heard: Cell<Version>,
+}
+
+/// One that does not keep it.
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub(crate) struct WeakCache<K, V>(Weak<Inner<K, V>>);
+
+#[cfg(any(feature = "memcached", feature = "redis"))]
+impl<K, V> WeakCache<K, V> {
+    pub(crate) fn upgrade(&self) -> Option<Cache<K, V>> {
+        self.0.upgrade().map(Cache)
+    }
 }
 
 impl<K, V> Clone for Cache<K, V> {
@@ -471,6 +480,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.0.far.borrow().clone()
     }
 
+    #[cfg(any(feature = "memcached", feature = "redis"))]
+    pub(crate) fn weak(&self) -> WeakCache<K, V> {
+        WeakCache(Rc::downgrade(&self.0))
+    }
+
     /// Puts a level under it, if it has none.
     #[cfg(any(feature = "memcached", feature = "redis"))]
     pub(crate) fn put_far(&self, make: impl FnOnce(&Arc<Hub>) -> Rc<dyn Far<K, V>>) {
@@ -495,7 +509,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         left.flatten().is_some_and(|left_ms| left_ms <= self.0.stale_ms)
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.0.shard.now_ms()
     }
 
@@ -564,73 +578,6 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.0.counting.count(|it| it.hits_shared += 1);
         self.store(key.clone(), value.clone(), terms);
         Some(value)
-    }
-
-    /// Hears what was announced before now, if it has not yet.
-    #[inline]
-    pub(super) fn hear(&self) {
-        if self.0.hub.version() != self.0.heard.get() {
-            self.hear_words();
-        }
-    }
-
-    #[cold]
-    fn hear_words(&self) {
-        let (hub, shard) = (&self.0.hub, self.0.shard.id());
-        let version = hub.version(); // before: the words up to it are there
-        for (version, word) in hub.take(shard) {
-            self.0.counting.count(|it| it.invalidations_heard += 1);
-            self.apply(version, word);
-        }
-        self.0.heard.set(version);
-        hub.heard(shard, version);
-    }
-
-    fn apply(&self, version: Version, word: Word) {
-        let text = |it: &dyn Any| it.downcast_ref().copied().expect("the hub knows the type");
-        let mut store = self.0.store.borrow_mut();
-        match word {
-            Word::Key(key) => {
-                let key = key.downcast_ref::<K>().expect("the hub knows the type");
-                store.remove(key, self.now_ms());
-                drop(store);
-                self.0.void(key);
-                if let Some(beneath) = &self.0.beneath {
-                    beneath.remove(key, version);
-                }
-            }
-            Word::Tag(place) => store.stale.tag(version, place),
-            Word::Prefix(place, it) => {
-                store.read_keys(text(&*it));
-                store.stale.prefix(version, place);
-            }
-            Word::Ban(glob, it) => {
-                store.read_keys(text(&*it));
-                store.stale.ban(version, glob);
-            }
-            Word::Everything => {
-                store.clear();
-                store.stale.all(version);
-                drop(store);
-                self.0.flights.borrow_mut().drain().for_each(|(_, it)| it.void.set(true));
-                if let Some(beneath) = &self.0.beneath {
-                    beneath.clear();
-                }
-            }
-        }
-    }
-
-    /// Hears words also while nobody reads: so that what they are about is not held.
-    fn listen(&self) {
-        let (weak, shard) = (Rc::downgrade(&self.0), self.0.shard.id());
-        if self.0.shard.count() > 1 {
-            self.0.shard.spawn_own(poll_fn(move |cx| {
-                let Some(cache) = Weak::upgrade(&weak).map(Cache) else { return Poll::Ready(()) };
-                cache.0.hub.listen(shard, cx.waker());
-                cache.hear(); // after: what came before it listened
-                Poll::Pending
-            }));
-        }
     }
 
     /// Sees to it that what is dead does not stay, as long as anything can die.

@@ -5,7 +5,7 @@
 //! moves to the main queue; who was not is thrown out, and remembered for a while: if it comes
 //! back, it goes to the main queue at once. The main queue gives those asked for another round.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
@@ -31,7 +31,7 @@ pub(crate) struct Store<K, V> {
     pub(crate) stale: Stale,
     places: Places,
     /// A key as text, once a word was about texts.
-    text: Option<fn(&K) -> &str>,
+    text: Option<Text<K>>,
     /// Of the entries that have tags; as long as the last of them needs.
     tags: Vec<Option<Box<[Place]>>>,
     /// Of all entries, of those in the small queue, and the most of them.
@@ -66,6 +66,9 @@ pub(crate) struct Terms {
     pub(crate) born: Version,
     pub(crate) tags: Option<Box<[Place]>>,
 }
+
+/// A key as text.
+pub(crate) type Text<K> = fn(&K) -> Cow<'_, str>;
 
 /// How long an entry lives, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,14 +252,17 @@ impl<K: Hash + Eq, V> Store<K, V> {
     }
 
     /// From now on words may be about keys as text.
-    pub(crate) fn read_keys(&mut self, text: fn(&K) -> &str) {
+    pub(crate) fn read_keys(&mut self, text: Text<K>) {
         self.text = Some(text);
     }
 
     /// Whether a value of this key, as new as `born`, is one that no word was about.
     pub(crate) fn is_fresh(&self, key: &K, born: Version, tags: Option<&[Place]>) -> bool {
-        let text = || self.text.map(|text| text(key));
-        born == self.stale.newest() || !self.stale.is_stale(born, tags, &self.places, text())
+        if born == self.stale.newest() {
+            return true;
+        }
+        let text = self.text.map(|text| text(key));
+        !self.stale.is_stale(born, tags, &self.places, text.as_deref())
     }
 
     /// Gives an entry its tags, in place of those it had.

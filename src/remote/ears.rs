@@ -16,6 +16,7 @@ use slab::Slab;
 ///     match heard {
 ///         Heard::Changed(keys) => println!("{} are stale", keys.len()),
 ///         Heard::Everything => println!("whatever is near may be stale"),
+///         Heard::Nothing => println!("and what is read from now on"),
 ///     }
 /// }
 /// told(&Heard::Changed(vec![b"ann".to_vec()]));
@@ -27,6 +28,8 @@ pub enum Heard {
     /// For a while nothing was heard, or all was thrown out: whatever is near may be stale. Told
     /// once for each connection that is made, before any call is answered on it.
     Everything,
+    /// The connection is lost: from here on nothing is heard, until everything has changed.
+    Nothing,
 }
 
 /// Until this drops, changes are told: see [`Remote::hear`](crate::Remote::hear).

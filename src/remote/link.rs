@@ -221,6 +221,9 @@ impl<D: Dial> Link<D> {
                         tracing::info!(address, "a remote store is back");
                     }
                     let why = self.live(life, epoch).await;
+                    if D::HEARS {
+                        self.ears.tell(&Heard::Nothing);
+                    }
                     tracing::warn!(address, "a remote store was lost: {why}");
                     (pause_ms, was_up) = (REMOTE_BACKOFF_MS_MIN, false);
                     // Who calls now waits for the next connection, which is tried soon.

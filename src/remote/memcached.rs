@@ -216,6 +216,11 @@ impl Remote for Memcached {
         false
     }
 
+    /// Never.
+    fn tells(&self) -> bool {
+        false
+    }
+
     fn stats(&self) -> RemoteStats {
         self.link().stats()
     }

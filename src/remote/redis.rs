@@ -221,6 +221,10 @@ impl Remote for Redis {
         self.link().is_up()
     }
 
+    fn tells(&self) -> bool {
+        true
+    }
+
     fn stats(&self) -> RemoteStats {
         self.link().stats()
     }

@@ -115,6 +115,7 @@ pub trait Remote: 'static {
     ///         near.with(|near| match heard {
     ///             Heard::Changed(keys) => near.retain(|key, _| !keys.contains(key)),
     ///             Heard::Everything => near.clear(),
+    ///             Heard::Nothing => {} // and it stops to fill it, until everything has changed
     ///         })
     ///     }))
     /// }
@@ -133,6 +134,16 @@ pub trait Remote: 'static {
     /// }
     /// ```
     fn hears(&self) -> bool;
+
+    /// Whether it is a store that tells of changes at all.
+    ///
+    /// ```
+    /// # use soloist::Remote;
+    /// fn advice(remote: &dyn Remote) -> &'static str {
+    ///     if remote.tells() { "nodes hear each other" } else { "keep the time to live short" }
+    /// }
+    /// ```
+    fn tells(&self) -> bool;
 
     /// What it has done so far, on this shard.
     ///

@@ -1,5 +1,6 @@
-//! A ping to another shard and back, and a word about a cache that it hears, against two bare threads
-//! that play ping-pong over eventfds:
+//! A ping to another shard and back, and a word about a cache that it hears, against two bare
+//! threads that play ping-pong over eventfds: the least that it takes to reach a sleeping thread,
+//! and to be reached by it, on this machine.
 
 use std::fs::File;
 use std::io::{Read, Result, Write};
