@@ -139,19 +139,16 @@ fn what_one_node_has_loaded_the_others_find() {
         let (store, truth) = (Store::start(kind), Arc::<Truth>::default());
         let nodes = [Node::start(&store, &truth), Node::start(&store, &truth)];
         nodes.iter().for_each(|it| warm(&store, it));
-        for at in 0..KEYS {
-            truth.values[at].store(at as u64 * 7, SeqCst);
-            nodes[0].say("key", at); // a node that had it may have put it there
-        }
         let before = truth.loads.load(SeqCst);
-        for at in 0..KEYS {
+        for at in 1..KEYS {
+            truth.values[at].store(at as u64 * 7, SeqCst);
             assert_eq!(nodes[0].get(at), at as u64 * 7, "{kind:?}");
             until("it is stored", || has(&store, &format!("items/v/{}", key(at))));
             assert_eq!(nodes[1].get(at), at as u64 * 7, "{kind:?}");
         }
         let loads = truth.loads.load(SeqCst) - before;
-        assert_eq!(loads, KEYS as u64, "{kind:?}");
-        assert!(nodes[1].hits_remote() >= KEYS as u64);
+        assert_eq!(loads, KEYS as u64 - 1, "{kind:?}");
+        assert!(nodes[1].hits_remote() >= loads, "{kind:?}");
     }
 }
 

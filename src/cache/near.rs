@@ -185,7 +185,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         self.hear();
-        let found = self.0.store.borrow_mut().get(key, self.now_ms()).map(look);
+        let found = self.0.store.borrow_mut().get(key, || self.now_ms()).map(|it| look(it));
         let hit = found.is_some();
         if !hit {
             self.0.store.borrow_mut().forget_stale(key);
@@ -212,7 +212,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         self.hear();
-        self.0.store.borrow_mut().get_mut(key, self.now_ms()).map(change)
+        self.0.store.borrow_mut().get(key, || self.now_ms()).map(change)
     }
 
     /// Adds to the number of a key, or stores it if there is none; the sum. The entry's life stays

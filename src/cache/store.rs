@@ -20,7 +20,9 @@ use super::stale::{Place, Places, Stale, Version};
 pub(crate) struct Store<K, V> {
     hasher: RandomState,
     table: HashTable<u32>,
-    slots: Vec<Slot<K, V>>,
+    slots: Vec<Option<Slot<K, V>>>,
+    /// Of the same entries.
+    lastings: Vec<Lasting>,
     free: Vec<u32>,
     links: Links,
     small: Fifo,
@@ -43,18 +45,27 @@ pub(crate) struct Store<K, V> {
     ghost_for: usize,
 }
 
+/// What a hit looks at, close together.
 struct Slot<K, V> {
-    entry: Option<(K, V)>,
+    key: K,
+    value: V,
+    /// The newest word that it is known to be newer than.
+    born: Version,
+    uses: u8,
+    in_main: bool,
+    /// Its lasting says when it dies.
+    mortal: bool,
+}
+
+/// How long an entry lasts.
+#[derive(Clone, Copy)]
+struct Lasting {
     /// The first millisecond in which it is dead; `u64::MAX` is never.
     expires_ms: u64,
     weight: u32,
     /// How long it lives after it was last asked for, in ticks; 0 is no bound.
     idle_ticks: u32,
     used_tick: u32,
-    /// The newest word that it is known to be newer than.
-    born: Version,
-    uses: u8,
-    in_main: bool,
 }
 
 /// What is stored with a value.
@@ -102,6 +113,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             hasher: RandomState::default(),
             table: HashTable::new(),
             slots: Vec::new(),
+            lastings: Vec::new(),
             free: Vec::new(),
             links: Links::default(),
             small: Fifo::new(),
@@ -130,26 +142,21 @@ impl<K: Hash + Eq, V> Store<K, V> {
 
     /// The value of a key that is there and alive.
     #[inline]
-    pub(crate) fn get<Q>(&mut self, key: &Q, now_ms: u64) -> Option<&V>
+    pub(crate) fn get<Q>(&mut self, key: &Q, now_ms: impl FnOnce() -> u64) -> Option<&mut V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        if self.slots[id as usize].born != self.stale.newest() && !self.prove(id) {
+        let slot = self.slots[id as usize].as_ref()?;
+        if (slot.mortal || slot.born != self.stale.newest()) && !self.prove(id, now_ms()) {
             return None; // see `forget_stale`
         }
-        let slot = &mut self.slots[id as usize];
-        if slot.is_dead(now_ms) {
-            return None;
-        }
+        let slot = self.slots[id as usize].as_mut()?;
         if slot.uses < USES_MAX {
             slot.uses += 1;
         }
-        if slot.idle_ticks > 0 {
-            slot.used_tick = tick(now_ms);
-        }
-        slot.entry.as_ref().map(|it| &it.1)
+        Some(&mut slot.value)
     }
 
     /// Takes a key out that was not found because a word was about it. Apart, so that a hit does
@@ -165,17 +172,6 @@ impl<K: Hash + Eq, V> Store<K, V> {
         }
     }
 
-    /// The same, to be changed.
-    pub(crate) fn get_mut<Q>(&mut self, key: &Q, now_ms: u64) -> Option<&mut V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.get(key, now_ms)?;
-        let id = self.find(key)?;
-        self.slots[id as usize].entry.as_mut().map(|it| &mut it.1)
-    }
-
     /// The same, without counting as a use.
     pub(crate) fn peek<Q>(&self, key: &Q, now_ms: u64) -> Option<&V>
     where
@@ -183,9 +179,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        let slot = &self.slots[id as usize];
-        let alive = !slot.is_dead(now_ms) && !self.is_stale(id);
-        slot.entry.as_ref().filter(|_| alive).map(|it| &it.1)
+        let alive = !self.is_dead(id, now_ms) && !self.is_stale(id);
+        self.slots[id as usize].as_ref().filter(|_| alive).map(|it| &it.value)
     }
 
     /// Stores a value, in place of an older one, and throws out what is too much. One that weighs
@@ -201,11 +196,13 @@ impl<K: Hash + Eq, V> Store<K, V> {
             None => self.add(key, value, terms.weight),
         };
         self.tag(id, terms.tags);
-        let (slot, life) = (&mut self.slots[id as usize], terms.life);
-        slot.born = terms.born;
-        slot.idle_ticks = life.idle_ms.map_or(0, |it| tick(it).max(1));
-        slot.used_tick = tick(now_ms);
-        slot.expires_ms = life.ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        let (lasting, life) = (&mut self.lastings[id as usize], terms.life);
+        lasting.idle_ticks = life.idle_ms.map_or(0, |it| tick(it).max(1));
+        lasting.used_tick = tick(now_ms);
+        lasting.expires_ms = life.ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        if let Some(slot) = &mut self.slots[id as usize] {
+            slot.born = terms.born;
+        }
         self.watch(id);
         gone.evicted += self.shrink(id);
         gone
@@ -218,7 +215,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
-        let alive = !self.slots[id as usize].is_dead(now_ms) && !self.is_stale(id);
+        let alive = !self.is_dead(id, now_ms) && !self.is_stale(id);
         let (_, value) = self.take(id)?;
         alive.then_some(value)
     }
@@ -230,9 +227,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key).filter(|id| !self.is_stale(*id))?;
-        let slot = &self.slots[id as usize];
-        let mortal = slot.expires_ms != u64::MAX;
-        (!slot.is_dead(now_ms)).then(|| mortal.then(|| slot.expires_ms - now_ms))
+        let expires_ms = self.lastings[id as usize].expires_ms;
+        let mortal = expires_ms != u64::MAX;
+        (!self.is_dead(id, now_ms)).then(|| mortal.then(|| expires_ms - now_ms))
     }
 
     /// Lets an entry live so much longer from now on; false if it is not there.
@@ -242,11 +239,11 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let Some(id) = self.find(key).filter(|id| !self.is_stale(*id)) else { return false };
-        let slot = &mut self.slots[id as usize];
-        if slot.is_dead(now_ms) {
+        if self.is_dead(id, now_ms) {
             return false;
         }
-        slot.expires_ms = ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
+        let expires_ms = &mut self.lastings[id as usize].expires_ms;
+        *expires_ms = ttl_ms.map_or(u64::MAX, |ttl_ms| now_ms.saturating_add(ttl_ms));
         self.watch(id);
         true
     }
@@ -277,27 +274,38 @@ impl<K: Hash + Eq, V> Store<K, V> {
     }
 
     fn is_stale(&self, id: u32) -> bool {
-        let slot = &self.slots[id as usize];
         let tags = self.tags.get(id as usize).and_then(Option::as_deref);
-        slot.entry.as_ref().is_some_and(|(key, _)| !self.is_fresh(key, slot.born, tags))
+        let slot = self.slots[id as usize].as_ref();
+        slot.is_some_and(|it| !self.is_fresh(&it.key, it.born, tags))
     }
 
-    /// Looks at what the words were about that an entry has not met; true if it was not it. It has
-    /// met them then.
-    #[cold]
-    fn prove(&mut self, id: u32) -> bool {
-        let fresh = !self.is_stale(id);
-        if fresh {
-            self.slots[id as usize].born = self.stale.newest();
+    #[inline]
+    fn is_dead(&self, id: u32, now_ms: u64) -> bool {
+        self.lastings[id as usize].is_dead(now_ms)
+    }
+
+    /// Whether an entry that is asked for is alive, and no word was about it that it has not met.
+    /// It has met them then.
+    #[inline(never)]
+    fn prove(&mut self, id: u32, now_ms: u64) -> bool {
+        if self.is_dead(id, now_ms) || self.is_stale(id) {
+            return false;
         }
-        fresh
+        if let Some(slot) = &mut self.slots[id as usize] {
+            slot.born = self.stale.newest();
+        }
+        let lasting = &mut self.lastings[id as usize];
+        if lasting.idle_ticks > 0 {
+            lasting.used_tick = tick(now_ms);
+        }
+        true
     }
 
     /// Takes out what is dead.
     pub(crate) fn sweep(&mut self, now_ms: u64) -> Gone {
         let mut gone = Gone::default();
         while let Some(id) = self.expiry.pop(tick(now_ms)) {
-            match self.slots[id as usize].is_dead(now_ms) {
+            match self.is_dead(id, now_ms) {
                 true => gone.expired += u64::from(self.take(id).is_some()),
                 false => self.watch(id), // it was asked for meanwhile
             }
@@ -313,6 +321,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
     pub(crate) fn clear(&mut self) {
         self.table.clear();
         self.slots.clear();
+        self.lastings.clear();
         self.free.clear();
         self.links.clear();
         (self.small, self.main) = (Fifo::new(), Fifo::new());
@@ -329,20 +338,22 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hasher.hash_one(key);
-        let same = |id: &u32| {
-            self.slots[*id as usize].entry.as_ref().is_some_and(|(own, _)| own.borrow() == key)
-        };
+        let same =
+            |id: &u32| self.slots[*id as usize].as_ref().is_some_and(|it| it.key.borrow() == key);
         self.table.find(hash, same).copied()
     }
 
     /// Looks after an entry that dies by itself: it is taken out in the tick after its death.
     fn watch(&mut self, id: u32) {
-        let slot = &self.slots[id as usize];
-        let idle = match slot.idle_ticks {
+        let it = self.lastings[id as usize];
+        let idle = match it.idle_ticks {
             0 => u32::MAX,
-            ticks => slot.used_tick.saturating_add(ticks),
+            ticks => it.used_tick.saturating_add(ticks),
         };
-        let ttl = if slot.expires_ms == u64::MAX { u32::MAX } else { tick(slot.expires_ms) };
+        let ttl = if it.expires_ms == u64::MAX { u32::MAX } else { tick(it.expires_ms) };
+        if let Some(slot) = &mut self.slots[id as usize] {
+            slot.mortal = it.idle_ticks > 0 || it.expires_ms != u64::MAX;
+        }
         match idle.min(ttl) {
             u32::MAX => self.expiry.unset(id),
             due => self.expiry.set(id, due.saturating_add(1)),
@@ -350,11 +361,10 @@ impl<K: Hash + Eq, V> Store<K, V> {
     }
 
     fn replace(&mut self, id: u32, value: V, weight: u32) -> u32 {
-        let slot = &mut self.slots[id as usize];
-        if let Some(entry) = &mut slot.entry {
-            entry.1 = value;
-        }
-        let old = u64::from(std::mem::replace(&mut slot.weight, weight));
+        let Some(slot) = &mut self.slots[id as usize] else { return id };
+        slot.value = value;
+        let old = &mut self.lastings[id as usize].weight;
+        let old = u64::from(std::mem::replace(old, weight));
         self.weight = self.weight - old + u64::from(weight);
         if !slot.in_main {
             self.small_weight = self.small_weight - old + u64::from(weight);
@@ -365,31 +375,23 @@ impl<K: Hash + Eq, V> Store<K, V> {
     fn add(&mut self, key: K, value: V, weight: u32) -> u32 {
         let hash = self.hasher.hash_one(&key);
         let in_main = self.ghost.remove(hash);
-        let entry = Some((key, value));
-        let slot = Slot {
-            entry,
-            expires_ms: u64::MAX,
-            weight,
-            idle_ticks: 0,
-            used_tick: 0,
-            born: 0,
-            uses: 0,
-            in_main,
-        };
+        let slot = Some(Slot { key, value, born: 0, uses: 0, in_main, mortal: false });
+        let lasting = Lasting { expires_ms: u64::MAX, weight, idle_ticks: 0, used_tick: 0 };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
+                self.lastings[id as usize] = lasting;
                 id
             }
             None => {
                 self.slots.push(slot);
+                self.lastings.push(lasting);
                 self.slots.len() as u32 - 1
             }
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of = |id: &u32| {
-            slots[*id as usize].entry.as_ref().map_or(0, |(key, _)| hasher.hash_one(key))
-        };
+        let hash_of =
+            |id: &u32| slots[*id as usize].as_ref().map_or(0, |it| hasher.hash_one(&it.key));
         self.table.insert_unique(hash, id, hash_of);
         self.weight += u64::from(weight);
         match in_main {
@@ -430,8 +432,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
 
     /// Another round for an entry, or its end; true if that was its end.
     fn judge(&mut self, id: u32, spared: u32) -> bool {
-        let slot = &mut self.slots[id as usize];
         let alone = self.table.len() == 1;
+        let Some(slot) = &mut self.slots[id as usize] else { return false };
         if slot.in_main {
             if slot.uses > 0 || (id == spared && !alone) {
                 slot.uses = slot.uses.saturating_sub(1);
@@ -441,39 +443,39 @@ impl<K: Hash + Eq, V> Store<K, V> {
             }
         } else if slot.uses > 0 || (id == spared && !alone) {
             (slot.uses, slot.in_main) = (0, true);
-            self.small_weight -= u64::from(slot.weight);
+            self.small_weight -= u64::from(self.lastings[id as usize].weight);
             self.small.remove(&mut self.links, id);
             self.main.push(&mut self.links, id);
             return false;
-        } else if let Some((key, _)) = &slot.entry {
-            self.ghost.insert(self.hasher.hash_one(key));
+        } else {
+            self.ghost.insert(self.hasher.hash_one(&slot.key));
         }
         self.take(id).is_some()
     }
 
     fn take(&mut self, id: u32) -> Option<(K, V)> {
-        let slot = &mut self.slots[id as usize];
-        let entry = slot.entry.take()?;
-        let hash = self.hasher.hash_one(&entry.0);
+        let slot = self.slots[id as usize].take()?;
+        let weight = self.lastings[id as usize].weight;
+        let hash = self.hasher.hash_one(&slot.key);
         if let Ok(found) = self.table.find_entry(hash, |it| *it == id) {
             found.remove();
         }
-        self.weight -= u64::from(slot.weight);
+        self.weight -= u64::from(weight);
         match slot.in_main {
             true => self.main.remove(&mut self.links, id),
             false => {
-                self.small_weight -= u64::from(slot.weight);
+                self.small_weight -= u64::from(weight);
                 self.small.remove(&mut self.links, id);
             }
         }
         self.expiry.unset(id);
         self.tag(id, None);
         self.free.push(id);
-        Some(entry)
+        Some((slot.key, slot.value))
     }
 }
 
-impl<K, V> Slot<K, V> {
+impl Lasting {
     #[inline]
     fn is_dead(&self, now_ms: u64) -> bool {
         let idle =
@@ -531,7 +533,7 @@ mod tests {
                     model.insert(key, (turn, dead_ms, idle_ms, now_ms));
                 }
                 6..13 => {
-                    let found = store.get(&key, now_ms).copied();
+                    let found = store.get(&key, || now_ms).copied();
                     if let Some(value) = found {
                         let row = model.get_mut(&key).expect("it was stored");
                         assert_eq!((value, is_dead(row)), (row.0, false), "at {now_ms}");
@@ -548,7 +550,7 @@ mod tests {
                 _ => _ = store.sweep(now_ms),
             }
             assert!(store.weight() <= 500 && store.len() <= 60);
-            assert_eq!(store.get(&1_000, now_ms), None);
+            assert_eq!(store.get(&1_000, || now_ms), None);
         }
         now_ms += 1_000_000;
         store.sweep(now_ms);
@@ -568,7 +570,7 @@ mod tests {
         for key in 0..100_000u64 {
             store.insert(1_000 + key, 0, terms(1, FOR_EVER), 0);
             if key % 20 == 0 {
-                (0..20).for_each(|key| _ = store.get(&key, 0));
+                (0..20).for_each(|key| _ = store.get(&key, || 0));
             }
         }
         assert_eq!((0..20).filter(|key| store.peek(key, 0).is_some()).count(), 20);
