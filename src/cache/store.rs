@@ -149,14 +149,28 @@ impl<K: Hash + Eq, V> Store<K, V> {
     {
         let id = self.find(key)?;
         let slot = self.slots[id as usize].as_ref()?;
-        if (slot.mortal || slot.born != self.stale.newest()) && !self.prove(id, now_ms()) {
-            return None; // see `forget_stale`
+        if slot.mortal || slot.born != self.stale.newest() {
+            return self.get_proved(id, now_ms());
         }
+        self.used(id)
+    }
+
+    #[inline]
+    fn used(&mut self, id: u32) -> Option<&mut V> {
         let slot = self.slots[id as usize].as_mut()?;
         if slot.uses < USES_MAX {
             slot.uses += 1;
         }
         Some(&mut slot.value)
+    }
+
+    /// Apart, so that a hit which has nothing to prove does not pay for it.
+    #[inline(never)]
+    fn get_proved(&mut self, id: u32, now_ms: u64) -> Option<&mut V> {
+        if !self.prove(id, now_ms) {
+            return None; // see `forget_stale`
+        }
+        self.used(id)
     }
 
     /// Takes a key out that was not found because a word was about it. Apart, so that a hit does
@@ -286,7 +300,6 @@ impl<K: Hash + Eq, V> Store<K, V> {
 
     /// Whether an entry that is asked for is alive, and no word was about it that it has not met.
     /// It has met them then.
-    #[inline(never)]
     fn prove(&mut self, id: u32, now_ms: u64) -> bool {
         if self.is_dead(id, now_ms) || self.is_stale(id) {
             return false;
