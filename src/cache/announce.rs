@@ -109,7 +109,8 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// # let app = App::new(()).put("/:id", rename);
     /// # TestClient::run(async move |_| Ok(app), async |client| {
     /// # client.put("/7").json(&"bob").await.expect(204);
-    /// # assert_eq!(client.shard().cache("names").get(&7_u64), Some("bob".to_owned()));
+    /// # let names = client.shard().cache::<u64, String>("names");
+    /// # assert_eq!(names.get(&7), Some("bob".to_owned()));
     /// # });
     /// ```
     pub async fn write(&self, key: K, value: V) -> Result<()>
