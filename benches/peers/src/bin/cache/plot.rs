@@ -1,4 +1,4 @@
-//! Hit ratios as a picture: a panel a trace, a line a cache.
+//! Hit ratios as a picture, in points below the best: a panel a trace, a line a cache.
 
 use std::fmt::Write;
 
@@ -12,6 +12,8 @@ const COLORS: [&str; 4] = ["#3b6fe0", "#d1495b", "#2a9d4a", "#c58a1b"];
 const SIZES: [&str; 3] = ["0.1 %", "1 %", "10 %"];
 const WIDTH: f64 = 240.0;
 const HEIGHT: f64 = 190.0;
+/// Where a panel ends.
+const BELOW_MAX: f64 = 5.0;
 
 /// Three panels a row.
 pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
@@ -20,7 +22,7 @@ pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"11\">\n\
-         <title>Hit ratio by size of the cache in % of the keys</title>\n\
+         <title>Hit ratio, in points below the best, by size of the cache in % of the keys</title>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
     );
     for (at, (name, color)) in names.iter().zip(COLORS).enumerate() {
@@ -36,7 +38,7 @@ pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
     for (at, panel) in panels.iter().enumerate() {
         let (left, top) = (50.0 + (at % 3) as f64 * WIDTH, 60.0 + (at / 3) as f64 * HEIGHT);
         let (wide, high) = (WIDTH - 50.0, HEIGHT - 60.0);
-        let y = |percent: f64| top + high - percent / 100.0 * high;
+        let y = |below: f64| top + below / BELOW_MAX * high;
         writeln!(
             svg,
             "<text x=\"{left}\" y=\"{}\" font-weight=\"600\">{}</text>",
@@ -44,14 +46,15 @@ pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
             panel.name
         )
         .expect("a string");
-        for percent in [0.0, 50.0, 100.0] {
+        for below in [0.0, 2.0, 4.0] {
             writeln!(
                 svg,
                 "<path d=\"M{left} {0}h{wide}\" stroke=\"#ccc\"/>\
-                 <text x=\"{1}\" y=\"{2}\" text-anchor=\"end\" fill=\"#555\">{percent}</text>",
-                y(percent),
+                 <text x=\"{1}\" y=\"{2}\" text-anchor=\"end\" fill=\"#555\">{3}</text>",
+                y(below),
                 left - 4.0,
-                y(percent) + 4.0
+                y(below) + 4.0,
+                -below
             )
             .expect("a string");
         }
@@ -71,7 +74,10 @@ pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
                 .rows
                 .iter()
                 .enumerate()
-                .map(|(size, row)| format!("{:.1},{:.1}", x(size), y(row[cache])))
+                .map(|(size, row)| {
+                    let best = row.iter().copied().fold(0.0, f64::max);
+                    format!("{:.1},{:.1}", x(size), y(best - row[cache]))
+                })
                 .collect();
             let (color, points) = (COLORS[cache], points.join(" "));
             writeln!(
