@@ -740,3 +740,40 @@ fn what_it_says_of_itself() {
         assert_eq!(client.get("/past").await.header("age"), None);
     });
 }
+
+#[test]
+fn a_purge_is_also_said_where_nothing_was_kept_yet() {
+    for what in ["tag", "all", "key"] {
+        let app = async |_| {
+            let page = async |cx: &Ctx<()>| {
+                cx.cache_tags(&["t"]);
+                cx.set_header("cache-control", "max-age=60").json(&cx.shard().id())
+            };
+            let pages = |key: &'static str| {
+                cache_responses_by(CacheResponses::new("pages"), move |_| Some(key.to_owned()))
+            };
+            let inner = |it: App<()>| it.wrap(pages("page")).get("/page", page);
+            Ok(App::new(()).group(inner).get("/purge/:what/:from", async |cx| {
+                let (from, what): (usize, String) = (cx.param("from")?, cx.param("what")?);
+                let purge = async move |there: Shard| {
+                    let pages = there.cached_responses("pages");
+                    match &*what {
+                        "tag" => pages.purge_tag("t").await,
+                        "all" => pages.purge_all().await,
+                        _ => pages.purge("page").await,
+                    }
+                };
+                cx.shard().on(from, purge).await?;
+                cx.empty()
+            }))
+        };
+        let server = TestServer::start(2, app);
+        let keeper: usize = server.get("/page").expect(200).json();
+        server.get(&format!("/purge/{what}/{}", 1 - keeper)).expect(204);
+        // Until the same shard is asked: the other one has kept nothing.
+        let again = (0..64).map(|_| server.get("/page").expect(200));
+        let mut again = again.filter(|it| it.json::<usize>() == keeper);
+        let again = again.next().expect("asked");
+        assert_eq!(again.header("age"), None, "{what}");
+    }
+}

@@ -136,24 +136,25 @@ impl CachedResponses {
 
     async fn purge_everywhere(&self, what: What) -> Result<()> {
         let (name, about) = (self.name, what.clone());
-        let note = move |shard: &Shard| {
-            if let Some(it) = Responses::known(shard, name) {
-                it.note(&about);
-            }
-        };
-        note(&self.shard); // this one in any case
+        let own = Responses::known(&self.shard, name);
+        // This one in any case. Where it has kept nothing yet, each says it for itself.
+        let each_says = own.is_none();
+        if let Some(it) = &own {
+            it.note(&what);
+        }
         let noted = self.shard.on_all(async move |there| {
-            note(&there);
+            if let Some(it) = Responses::known(&there, name) {
+                it.note(&about);
+                if each_says {
+                    it.forget(&about);
+                }
+            }
             Ok(())
         });
         let noted = noted.await.map(|_| ());
         // Then what was kept: on all shards, whatever has answered.
         if let Some(it) = Responses::known(&self.shard, name) {
-            match &what {
-                What::Tag(tag) => _ = it.cache.invalidate_tag(tag),
-                What::All => _ = it.cache.clear(),
-                What::Key(_) => {}
-            }
+            it.forget(&what);
         }
         noted
     }
@@ -297,6 +298,15 @@ impl Responses {
         let left_ms = lives.chain([page.pass_until_ms.saturating_sub(now_ms)]).max().unwrap_or(0);
         let ttl = Ttl::After(Duration::from_millis(left_ms));
         self.cache.insert_with(key.clone(), page, ttl);
+    }
+
+    /// Says to all shards what is out of date. A key was taken out with its note.
+    fn forget(&self, what: &What) {
+        match what {
+            What::Tag(tag) => _ = self.cache.invalidate_tag(tag),
+            What::All => _ = self.cache.clear(),
+            What::Key(_) => {}
+        }
     }
 
     /// What is made from now on, and meets this, is not kept; nor is an answer of this key.

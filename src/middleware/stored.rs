@@ -159,7 +159,7 @@ pub(super) fn judge(core: &Core, asked: &Asked, default: Option<Duration>) -> Op
         let default_s = default.filter(|_| status == 200 && !personal);
         let fresh_ms = match own_s {
             Some(seconds) => seconds * 1_000,
-            None => default_s?.as_millis() as u64,
+            None => default_s?.as_millis().min(u128::from(DELTA_S_MAX) * 1_000) as u64,
         };
         if asked.authorized && !for_authorized {
             return None;

@@ -103,7 +103,10 @@ pub(super) fn parse(
             if length > value_bytes_max.saturating_add(STAMP.len()) {
                 return Err(format!("a value of {length} bytes; at most {value_bytes_max}"));
             }
-            let Some(rest) = bytes.get(after..after + length + 2) else { return Ok(None) };
+            let Some(rest) = bytes.get(after..after.saturating_add(length).saturating_add(2))
+            else {
+                return Ok(None);
+            };
             let value = rest.strip_suffix(b"\r\n").ok_or_else(|| strange(rest))?;
             return Ok(Some((Answer::Value(value.to_vec()), after + length + 2)));
         }
