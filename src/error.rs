@@ -195,6 +195,33 @@ impl Error {
     }
 }
 
+/// An error on its way to another thread, or to several who wait: its causes as text.
+#[derive(Clone)]
+pub(crate) struct SentError {
+    status: u16,
+    message: String,
+    fields: Vec<(&'static str, String)>,
+    text: String,
+}
+
+impl SentError {
+    pub(crate) fn pack(error: &Error) -> SentError {
+        SentError {
+            status: error.status(),
+            message: error.message().to_owned(),
+            fields: error.fields().to_vec(),
+            text: error.to_string(),
+        }
+    }
+
+    /// The same error, whose cause says where it comes from.
+    pub(crate) fn unpack(self, from: &str) -> Error {
+        let error = Error::new(self.status, self.message);
+        let error = self.fields.into_iter().fold(error, |it, (name, value)| it.set(name, value));
+        error.because(format!("{from}: {}", self.text))
+    }
+}
+
 /// Status, message and the chain of causes: for the log.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -272,6 +272,9 @@ pub(crate) const CACHE_BANS_MAX: usize = 64;
 /// Words about entries that wait for a shard to hear them; more become one about everything.
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_WORDS_MAX: usize = 10_000;
+/// How long an entry of a cache lives at most, unless it lives for ever: a hundred years.
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_LIFE_MS_MAX: u64 = 100 * 365 * 86_400_000;
 /// How long a dead entry of a cache may lie about.
 #[cfg(feature = "cache")]
 pub(crate) const CACHE_SWEEP_MS: u64 = 1_000;
@@ -288,6 +291,9 @@ pub(crate) const FAR_DEPTH_MAX: usize = 16;
 /// How long a word about one key is kept there: longer than a load takes.
 #[cfg(any(feature = "memcached", feature = "redis"))]
 pub(crate) const FAR_KEY_STAMP_MS: u64 = 120_000;
+/// Loads that took longer are not stored there: the words of meanwhile may be forgotten.
+#[cfg(feature = "cache")]
+pub(crate) const CACHE_FAR_LOAD_MS_MAX: u64 = 60_000;
 /// How long a value is kept there at most: 7 days ...
 #[cfg(any(feature = "memcached", feature = "redis"))]
 pub(crate) const FAR_VALUE_MS_MAX: u64 = 7 * 86_400_000;

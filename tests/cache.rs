@@ -1,6 +1,8 @@
 //! Caches of a shard: lives, budgets, and loads that many wait for, on a virtual clock.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -451,4 +453,209 @@ fn what_has_a_tag_goes_with_it_and_so_does_what_is_on_its_way() {
             assert_eq!(cache.contains(&9), kept, "{tag}");
         }
     });
+}
+
+thread_local! {
+    static ASKED: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static DROPS: RefCell<Option<Cache<u64, Asks>>> = const { RefCell::new(None) };
+}
+
+/// A value whose end is of interest to its own cache.
+struct Asks(&'static str);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let cache = DROPS.with_borrow(Clone::clone);
+        if let Some(cache) = cache {
+            let (_, there) = (cache.with(&1, |_| ()), cache.contains(&2));
+            cache.update(&3, |_| assert!(!there));
+            ASKED.set(Some(self.0));
+        }
+    }
+}
+
+#[test]
+fn a_drop_may_ask_the_same_cache() {
+    run(async |client| {
+        let shard = client.shard();
+        let options = || CacheOptions::new().entries_max(2).ttl(SECOND);
+        let cache = shard.cache_with::<u64, Asks>("drops", options());
+        DROPS.set(Some(cache.clone()));
+        for (what, end) in [
+            ("replaced", (|it| it.insert(7, Asks("new"))) as fn(&Cache<u64, Asks>)),
+            ("thrown out", |it| (8..12).for_each(|key| it.insert(key, Asks("more")))),
+            ("removed", |it| _ = it.remove(7)),
+            ("cleared", |it| _ = it.clear()),
+            ("a tag", |it| (_ = it.invalidate_tag("t"), _ = it.with(&7, |_| ())).0),
+            ("of age", |_| {}),
+        ] {
+            cache.insert_tagged(7, Asks(what), &["t"]);
+            end(&cache);
+            client.advance(3 * SECOND).await; // those that are left die
+            assert!(ASKED.take().is_some() && cache.is_empty(), "{what}");
+        }
+        let heavy = CacheOptions::new().bytes_max(0, |_, _| usize::MAX);
+        DROPS.set(Some(shard.cache_with::<u64, Asks>("heavy", heavy)));
+        DROPS.with_borrow(Clone::clone).expect("set").insert(1, Asks("too heavy"));
+        assert_eq!(ASKED.take(), Some("too heavy"));
+        DROPS.set(None);
+    });
+}
+
+#[test]
+fn times_and_sizes_beyond_all_measure() {
+    run(async |client| {
+        let (shard, most) = (client.shard(), Duration::MAX);
+        let options = || CacheOptions::<u64, u64>::new();
+        for (name, options, lives) in [
+            ("ttl", options().ttl(most), true),
+            ("idle", options().idle(most), true),
+            ("ttl and stale", options().ttl(most).stale(most).idle(most), true),
+            ("stale", options().ttl(SECOND).stale(most), true),
+            ("none", options().ttl(Duration::ZERO), false),
+            ("few", options().entries_max(0).shared(0), true),
+            ("no room", options().bytes_max(0, |_, _| 0), false),
+            ("heavy", options().bytes_max(u64::MAX, |_, _| usize::MAX), true),
+        ] {
+            let cache = shard.cache_with(name, options);
+            cache.insert(1, 1);
+            assert_eq!(cache.get(&1).is_some(), lives, "{name}");
+            cache.insert_with(1, 2, Ttl::After(most));
+            client.advance(3 * SECOND).await;
+            assert_eq!(cache.get(&1), (name != "no room").then_some(2), "{name}");
+            assert_eq!(cache.extend(&1, Ttl::After(most)), name != "no room", "{name}");
+            assert!(cache.get_or(3, async || Ok(3)).await.is_ok_and(|it| it == 3), "{name}");
+        }
+        // What is given out for ever is loaded anew all the same.
+        let cache = shard.cache::<u64, u64>("stale");
+        cache.insert(1, 1);
+        client.advance(2 * SECOND).await;
+        assert_eq!(cache.get_or_refresh(1, async || Ok(2)).await.ok(), Some(1));
+        client.advance(SECOND / 2).await;
+        assert_eq!(cache.get(&1), Some(2));
+    });
+}
+
+#[test]
+fn who_waits_for_a_load_that_fails_has_its_fields_too() {
+    async fn failing(cx: &Ctx<()>) -> Result<Reply> {
+        let (shard, cache) = (cx.shard(), cx.shard().cache::<u64, u64>("busy"));
+        let leader = cache.clone();
+        cx.shard().spawn(async move {
+            let load = async || {
+                shard.sleep(SECOND).await; // virtual time: so that the other waits
+                Err(Error::new(503, "later").set("retry-after", "7").because("a secret"))
+            };
+            _ = leader.get_or(1, load).await;
+        });
+        cx.shard().sleep(SECOND / 2).await; // virtual time
+        let waited = cache.get_or(1, async || Ok(1)).await;
+        cx.json(&waited.inspect_err(|error| assert!(error.to_string().contains("a secret")))?)
+    }
+    TestClient::run(
+        async |_| Ok(App::new(()).get("/", failing)),
+        async |client| {
+            client.get("/").await.expect(503).has("retry-after", "7").text("later");
+        },
+    );
+}
+
+/// A key that cannot be hashed where that is said.
+#[derive(Clone, PartialEq, Eq)]
+struct Fragile(u64);
+
+thread_local!(static BREAKS: Cell<bool> = const { Cell::new(false) });
+
+impl Hash for Fragile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert!(self.0 != 1 || !BREAKS.get(), "on purpose");
+        self.0.hash(state);
+    }
+}
+
+/// Runs `first` on one shard, `then` on another while that waits, `last` on the first again.
+fn in_turns(
+    first: impl Fn(&Shard) + Send + Clone + 'static,
+    then: impl Fn(&Shard) + Send + Clone + 'static,
+    last: impl Fn(&Shard) -> bool + Send + Clone + 'static,
+) {
+    let server = TestServer::start(2, async move |_| {
+        let (first, then, last) = (first.clone(), then.clone(), last.clone());
+        Ok(App::new(()).get("/", async move |cx: &Ctx<()>| {
+            let (shard, step) = (cx.shard(), Arc::new(AtomicU64::new(0)));
+            let (first, last, turn, there) =
+                (first.clone(), last.clone(), step.clone(), shard.clone());
+            let good = Rc::new(Cell::new(false));
+            let done = good.clone();
+            let task = shard.spawn(async move {
+                let work = async move |it: Shard| {
+                    first(&it);
+                    turn.store(1, SeqCst);
+                    while turn.load(SeqCst) != 2 {
+                        std::thread::yield_now(); // it hears nothing meanwhile
+                    }
+                    Ok(last(&it))
+                };
+                done.set(there.on(1 - there.id(), work).await.expect("it ran"));
+            });
+            while step.load(SeqCst) != 1 {
+                shard.sleep(Duration::from_millis(1)).await; // the other shard has its turn
+            }
+            then(&shard);
+            step.store(2, SeqCst);
+            task.ended().await;
+            cx.json(&good.get())
+        }))
+    });
+    server.get("/").expect(200).text("true");
+}
+
+#[test]
+fn a_key_that_panics_loses_no_word() {
+    let cache = |shard: &Shard| shard.cache::<Fragile, u64>("fragile");
+    in_turns(
+        move |it| (1..5).for_each(|key| cache(it).insert(Fragile(key), key)),
+        move |it| (1..3).for_each(|key| _ = cache(it).remove(Fragile(key))),
+        move |it| {
+            BREAKS.set(true);
+            let there = [2, 3].map(|key| cache(it).get(&Fragile(key)));
+            BREAKS.set(false);
+            cache(it).insert(Fragile(5), 5);
+            // The word that could not be read was about anything.
+            let (one, five) = (cache(it).get(&Fragile(1)), cache(it).get(&Fragile(5)));
+            there[0].is_none() && one.is_none() && five == Some(5)
+        },
+    );
+}
+
+#[test]
+fn a_shard_that_comes_late_finds_nothing_old_beneath() {
+    let cache = |shard: &Shard| {
+        shard.cache_with::<u64, u64>("late", CacheOptions::new().shared(100).entries_max(100))
+    };
+    in_turns(
+        |_| {},
+        move |it| {
+            cache(it).insert_tagged(1, 1, &["t"]);
+            cache(it).invalidate_tag("t");
+            cache(it).remove(9); // a word about an entry makes nothing else old
+            cache(it).insert(2, 2);
+        },
+        move |it| {
+            let cache = cache(it);
+            for key in [1, 2] {
+                let (loaded, got) = (cache.clone(), Rc::new(Cell::new(0)));
+                let set = got.clone();
+                let mut load = std::pin::pin!(async move {
+                    set.set(
+                        loaded.get_or_tagged(key, &["t"], async || Ok(10 + key)).await.unwrap_or(0),
+                    );
+                });
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                assert!(load.as_mut().poll(&mut cx).is_ready());
+                assert_eq!(got.get(), if key == 1 { 11 } else { 2 });
+            }
+            true
+        },
+    );
 }

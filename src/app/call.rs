@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::mailbox::{self, Message, Receiver, Sender, oneshot};
 use crate::base::counters::Count;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SentError};
 use crate::limits::CALL_MS_MAX;
 use crate::shard::blocking::text_of;
 use crate::shard::{Local, Shard};
@@ -260,31 +260,4 @@ fn ended(shard: usize) -> Error {
 fn late(shard: usize, longest: Duration) -> Error {
     let ms = longest.as_millis();
     Error::new(503, "took too long").because(format!("shard {shard} took longer than {ms} ms"))
-}
-
-/// An error on its way to another thread: its causes as text.
-#[derive(Clone)]
-pub(crate) struct SentError {
-    status: u16,
-    message: String,
-    fields: Vec<(&'static str, String)>,
-    text: String,
-}
-
-impl SentError {
-    pub(crate) fn pack(error: &Error) -> SentError {
-        SentError {
-            status: error.status(),
-            message: error.message().to_owned(),
-            fields: error.fields().to_vec(),
-            text: error.to_string(),
-        }
-    }
-
-    /// The same error, whose cause says where it comes from.
-    pub(crate) fn unpack(self, from: &str) -> Error {
-        let error = Error::new(self.status, self.message);
-        let error = self.fields.into_iter().fold(error, |it, (name, value)| it.set(name, value));
-        error.because(format!("{from}: {}", self.text))
-    }
 }

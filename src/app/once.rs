@@ -3,9 +3,8 @@
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::call::SentError;
 use super::mailbox::{Sender, oneshot};
-use crate::error::Result;
+use crate::error::{Result, SentError};
 use crate::shard::Shard;
 
 impl Shard {

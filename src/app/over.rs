@@ -5,6 +5,9 @@
 //! began. A word gives them other stamps, and a value whose stamps are not those of now is none. So
 //! a load that was slow cannot bring an old value back, and a word about a million entries is one
 //! write.
+//!
+//! One stamp is the cache's own, made by whoever finds none: a store that was emptied has lost
+//! words, and what was being loaded then is no value there.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -25,10 +28,11 @@ use super::join::join;
 use crate::cache::far::{Asked, Far, FarFuture, FarWord, Stamps, Told, Truth};
 use crate::cache::hub::Hub;
 use crate::cache::near::Cache;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::{FAR_BATCH_MAX, FAR_DEPTH_MAX, FAR_KEY_STAMP_MS, FAR_RETRY_MS_MAX};
 use crate::limits::{FAR_STAMP_MS, FAR_VALUE_MS_MAX, FAR_WORDS_MAX};
 use crate::remote::ears::{Heard, Hearing};
+use crate::remote::error::RemoteError;
 use crate::remote::stored::Remote;
 use crate::shard::Shard;
 
@@ -100,6 +104,7 @@ where
             remote: remote.clone(),
             shard: shard.clone(),
             hub: hub.clone(),
+            everything: format!("{name}p/").into_bytes(),
             waiting: RefCell::default(),
             runs: Cell::new(false),
         });
@@ -124,9 +129,9 @@ where
         format!("{}{kind}/{of}", self.name).into_bytes()
     }
 
-    /// The keys of the stamps that a value depends on.
+    /// The keys of the stamps that a value depends on, the cache's own first.
     fn stamped(&self, text: &str, tags: &[&str]) -> Vec<Vec<u8>> {
-        let mut keys = vec![self.key('k', text), self.key('p', "")];
+        let mut keys = vec![self.key('g', ""), self.key('k', text), self.key('p', "")];
         let prefixes = text.match_indices(':').take(FAR_DEPTH_MAX);
         keys.extend(prefixes.map(|(at, _)| self.key('p', &text[..=at])));
         keys.extend(tags.iter().map(|tag| self.key('t', tag)));
@@ -141,17 +146,16 @@ where
             [&*value_key].into_iter().chain(stamped.iter().map(|it| &**it)).collect();
         let mut found = self.remote.get_many(&keys).await?.into_iter();
         let value = found.next().flatten();
-        let stamps: Stamps = stamped.into_iter().zip(found).collect();
+        let mut stamps: Stamps = stamped.into_iter().zip(found).collect();
         let now_ms = self.shard.0.clock.unix_ms();
         let fresh = value.as_deref().and_then(|it| open(it, &stamps, now_ms));
-        Ok(
-            match fresh
-                .and_then(|(expires, json)| Some((expires, serde_json::from_slice(json).ok()?)))
-            {
-                Some((expires_unix_ms, value)) => Asked::Found { value, expires_unix_ms },
-                None => Asked::Missing(stamps),
-            },
-        )
+        let read =
+            fresh.and_then(|(expires, it)| Some((expires, serde_json::from_slice(it).ok()?)));
+        if let Some((expires_unix_ms, value)) = read {
+            return Ok(Asked::Found { value, expires_unix_ms, stamps });
+        }
+        begin(&*self.remote, &mut stamps).await?;
+        Ok(Asked::Missing(stamps))
     }
 
     /// What is stored of a value, and for how long.
@@ -179,10 +183,26 @@ where
 
     fn put(&self, key: &K, value: &V, ttl_ms: Option<u64>, stamps: Stamps) {
         let Some((bytes, ttl_ms)) = self.packed(value, ttl_ms, &stamps) else { return };
-        let (remote, key) = (self.remote.clone(), self.key('v', key));
+        let (words, value_key) = (self.words.clone(), self.key('v', key));
+        let doubt =
+            Unsaid { stamp: self.key('k', key), remove: Some(value_key.clone()), ..self.unsaid() };
         // Too many tasks, or a store that does not answer: the next one who loads tries again.
         self.shard.spawn(async move {
-            _ = remote.set(&key, &bytes, Some(Duration::from_millis(ttl_ms))).await;
+            let within = Duration::from_millis(ttl_ms);
+            let stored = words.remote.set(&value_key, &bytes, Some(within)).await;
+            if stored.as_ref().is_err_and(was_not_sent) {
+                return;
+            }
+            // A word that came before it has changed a stamp before: it is seen now. Later nobody
+            // could tell, as stamps do not stay for ever.
+            let sure = match stored.and(words.stamps(stamps.iter().map(|it| &*it.0)).await) {
+                Ok(now) if now == stamps => true,
+                Ok(_) => words.remote.remove(&[&value_key]).await.is_ok(),
+                Err(_) => false,
+            };
+            if !sure {
+                words.say(doubt);
+            }
         });
     }
 
@@ -200,7 +220,7 @@ where
                 Unsaid { stamp: self.key('p', prefix), ..self.unsaid() }
             }
         };
-        self.words.say(word, || Unsaid { stamp: self.key('p', ""), ..self.unsaid() })
+        self.words.say(word)
     }
 
     fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told> {
@@ -214,13 +234,22 @@ where
             json,
         });
         let word = Unsaid { stamp, remove, set, ..self.unsaid() };
-        self.words.say(word, || Unsaid { stamp: self.key('p', ""), ..self.unsaid() })
+        self.words.say(word)
     }
 }
 
 impl<K, V> Over<K, V> {
     fn unsaid(&self) -> Unsaid {
-        Unsaid { stamp: Vec::new(), new: new_stamp(), remove: None, set: None, told: Vec::new() }
+        Unsaid::about(Vec::new())
+    }
+}
+
+/// With the shard that listens, what it hears is over.
+impl<K, V> Drop for Over<K, V> {
+    fn drop(&mut self) {
+        if self.hearing.get_mut().is_some() {
+            self.hub.far.heard.store(false, Ordering::SeqCst);
+        }
     }
 }
 
@@ -259,6 +288,8 @@ struct Words {
     remote: Rc<dyn Remote>,
     shard: Shard,
     hub: Arc<Hub>,
+    /// The stamp of all keys.
+    everything: Vec<u8>,
     waiting: RefCell<VecDeque<Unsaid>>,
     runs: Cell<bool>,
 }
@@ -272,11 +303,20 @@ struct Unsaid {
     remove: Option<Vec<u8>>,
     /// What is stored in its place.
     set: Option<Set>,
+    /// As many words as it stands for, and those that somebody waits for.
+    count: usize,
     told: Vec<Rc<Told>>,
 }
 
+impl Unsaid {
+    fn about(stamp: Vec<u8>) -> Unsaid {
+        let (new, told) = (new_stamp(), Vec::new());
+        Unsaid { stamp, new, remove: None, set: None, count: 1, told }
+    }
+}
+
 struct Set {
-    /// The keys of its stamps, that of the word first.
+    /// The keys of its stamps.
     stamped: Vec<Vec<u8>>,
     expires_unix_ms: Option<u64>,
     ttl_ms: u64,
@@ -285,14 +325,15 @@ struct Set {
 
 impl Words {
     /// Of too many words, one that is about everything is left.
-    fn say(self: &Rc<Self>, mut word: Unsaid, everything: impl Fn() -> Unsaid) -> Rc<Told> {
+    fn say(self: &Rc<Self>, mut word: Unsaid) -> Rc<Told> {
         let told = Rc::<Told>::default();
         word.told.push(told.clone());
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() >= FAR_WORDS_MAX {
-            let mut all = everything();
+            let mut all = Unsaid { count: 0, ..Unsaid::about(self.everything.clone()) };
             for word in waiting.drain(..).chain([word]) {
-                all.told.extend(word.told);
+                all.count += word.count;
+                all.told.extend(word.told.into_iter().filter(|it| Rc::strong_count(it) > 1));
             }
             waiting.push_back(all);
         } else {
@@ -323,42 +364,80 @@ impl Words {
             let mut failed = Vec::new();
             for (word, end) in batch.into_iter().zip(ends) {
                 match end {
-                    Ok(()) => {
-                        self.hub.far.words.fetch_sub(word.told.len(), Ordering::SeqCst);
+                    // Nothing can be there of a key that it does not take.
+                    Err(error) if !is_too_long(&error) => failed.push(word),
+                    _ => {
+                        self.hub.far.words.fetch_sub(word.count, Ordering::SeqCst);
                         word.told.iter().for_each(|it| it.done());
                     }
-                    Err(_) => failed.push(word),
                 }
             }
             if failed.is_empty() {
                 pause_ms = 0;
                 continue;
             }
-            for word in failed.into_iter().rev() {
-                self.waiting.borrow_mut().push_front(word);
-            }
+            self.put_back(failed);
             pause_ms = (2 * pause_ms).clamp(10, FAR_RETRY_MS_MAX);
             self.shard.sleep(Duration::from_millis(pause_ms)).await;
         }
+    }
+
+    /// What is told late is no longer sure to be true: the old is taken out, not replaced.
+    fn put_back(&self, failed: Vec<Unsaid>) {
+        let mut waiting = self.waiting.borrow_mut();
+        failed.into_iter().rev().for_each(|it| waiting.push_front(it));
+        waiting.iter_mut().for_each(|it| it.set = None);
     }
 
     async fn tell(&self, word: &Unsaid) -> Result<()> {
         // Of a key, for as long as a load of before it may take; of what is about many, for longer
         // than any of them lives.
         let ms = if word.remove.is_some() { FAR_KEY_STAMP_MS } else { FAR_STAMP_MS };
+        // First: words of meanwhile are about the new value too.
+        let mut stamps = match &word.set {
+            Some(set) => self.stamps(set.stamped.iter().map(|it| &**it)).await?,
+            None => Stamps::new(),
+        };
         self.remote.set(&word.stamp, &word.new, Some(Duration::from_millis(ms))).await?;
         let Some(key) = &word.remove else { return Ok(()) };
         let Some(set) = &word.set else { return self.remote.remove(&[key]).await };
-        let keys: Vec<&[u8]> = set.stamped.iter().map(|it| &**it).collect();
-        let found = self.remote.get_many(&keys).await?;
-        let mut stamps: Stamps = set.stamped.iter().cloned().zip(found).collect();
-        stamps[0].1 = Some(word.new.to_vec()); // of two who write, the later word wins
+        begin(&*self.remote, &mut stamps).await?;
+        // Of two who write, the later word wins.
+        let own = stamps.iter_mut().filter(|it| it.0 == word.stamp);
+        own.for_each(|it| it.1 = Some(word.new.to_vec()));
         let mut bytes = pack(set.expires_unix_ms, &stamps);
         bytes.extend(&set.json);
         let stored = self.remote.set(key, &bytes, Some(Duration::from_millis(set.ttl_ms))).await;
         // What is too large stays away; its stamp has made the old one stale.
         if stored.is_err() { self.remote.remove(&[key]).await } else { Ok(()) }
     }
+
+    /// What these keys have now.
+    async fn stamps(&self, keys: impl Iterator<Item = &[u8]>) -> Result<Stamps> {
+        let keys: Vec<&[u8]> = keys.collect();
+        let found = self.remote.get_many(&keys).await?;
+        Ok(keys.into_iter().map(<[u8]>::to_vec).zip(found).collect())
+    }
+}
+
+/// Makes the first of these stamps, if it is not there.
+async fn begin(remote: &dyn Remote, stamps: &mut Stamps) -> Result<()> {
+    if let Some((key, stamp @ None)) = stamps.first_mut() {
+        let new = new_stamp();
+        remote.set(key, &new, None).await?;
+        *stamp = Some(new.to_vec());
+    }
+    Ok(())
+}
+
+fn is_too_long(error: &Error) -> bool {
+    matches!(error.get(), Some(RemoteError::Key { .. }))
+}
+
+/// Whether the store cannot have what was to be stored.
+fn was_not_sent(error: &Error) -> bool {
+    use RemoteError::{Busy, Key, Refused, TooLarge};
+    matches!(error.get(), Some(Refused { .. } | Busy | TooLarge { .. } | Key { .. }))
 }
 
 /// One that nothing has had.
@@ -389,6 +468,7 @@ fn pack(expires_unix_ms: Option<u64>, stamps: &Stamps) -> Vec<u8> {
 fn open<'a>(bytes: &'a [u8], now: &Stamps, now_ms: u64) -> Option<(Option<u64>, &'a [u8])> {
     let (expires, mut rest) = bytes.split_first_chunk::<8>()?;
     let expires = u64::from_le_bytes(*expires);
+    now.first()?.1.as_ref()?;
     let mut part = |count: usize| {
         let (part, left) = rest.split_at_checked(count)?;
         rest = left;

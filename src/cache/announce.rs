@@ -34,8 +34,8 @@ impl Announced {
     /// all nodes it also waits until that has the word: from then on, other nodes hear it.
     ///
     /// # Errors
-    /// 503 when the store of all nodes does not have it after 5 s. It is told as soon as that can
-    /// be reached again.
+    /// 503 when a shard was too busy for 5 s to hear it, which it does before its next read; and
+    /// when the store of all nodes does not have it 5 s later: it is told once it can be reached.
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
@@ -50,13 +50,14 @@ impl Announced {
     /// # });
     /// ```
     pub async fn everywhere(self) -> Result<()> {
-        self.hub.heard_by_all(self.version).await;
+        let longest = Duration::from_millis(CALL_MS_MAX);
+        let late = |why| move |_| Error::new(503, why);
+        let heard = self.shard.timeout(longest, self.hub.heard_by_all(self.version)).await;
+        heard
+            .map_err(late("a shard is too busy to hear what was said: it does before it reads"))?;
         let Some(told) = self.told else { return Ok(()) };
-        let waited = self.shard.timeout(Duration::from_millis(CALL_MS_MAX), told.wait()).await;
-        waited.map_err(|_| {
-            let why = "the store of all nodes does not answer: it is told once it does";
-            Error::new(503, why)
-        })
+        let waited = self.shard.timeout(longest, told.wait()).await;
+        waited.map_err(late("the store of all nodes does not answer: it is told once it does"))
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) enum Asked<V> {
         value: V,
         /// In milliseconds since 1970.
         expires_unix_ms: Option<u64>,
+        stamps: Stamps,
     },
     Missing(Stamps),
 }

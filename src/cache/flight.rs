@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use super::process::Terms;
-use crate::error::Error;
+use crate::error::{Error, SentError};
 
 /// One load and those who wait for it.
 pub(super) struct Flight<V> {
@@ -21,8 +21,8 @@ pub(super) struct Flight<V> {
 #[derive(Clone)]
 pub(super) enum End<V> {
     Loaded(V),
-    /// What the client may read of the error: its cause has one owner.
-    Failed(u16, String),
+    /// All but the cause, which has one owner.
+    Failed(SentError),
     /// It panicked or was dropped: somebody else may try.
     Abandoned,
 }
@@ -64,6 +64,6 @@ impl<V: Clone> Flight<V> {
 
 impl<V> End<V> {
     pub(super) fn failed(error: &Error) -> End<V> {
-        End::Failed(error.status(), error.message().to_owned())
+        End::Failed(SentError::pack(error))
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
@@ -24,26 +25,43 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     fn hear_words(&self) {
         let (hub, shard) = (&self.0.hub, self.0.shard.id());
         let version = hub.version(); // before: the words up to it are there
+        let mut gone: Vec<Box<dyn Any>> = Vec::new();
         for (version, word) in hub.take(shard) {
             self.0.counting.count(|it| it.invalidations_heard += 1);
-            self.apply(version, word);
+            let applied = catch_unwind(AssertUnwindSafe(|| self.apply(version, word, &mut gone)));
+            if applied.is_err() {
+                tracing::error!(cache = self.0.name, "a key has panicked: all is forgotten");
+                self.0.store.borrow_mut().stale.all(version);
+                self.0.flights.borrow().values().for_each(|it| it.void.set(true));
+            }
         }
         self.0.heard.set(version);
+        // Drops are the user's code, and may ask this cache: they come after the last word.
+        let dropped = catch_unwind(AssertUnwindSafe(move || drop(gone)));
+        let let_go = catch_unwind(AssertUnwindSafe(|| self.let_go()));
+        if dropped.is_err() || let_go.is_err() {
+            tracing::error!(cache = self.0.name, "the drop of a key or a value has panicked");
+        }
         hub.heard(shard, version);
     }
 
-    fn apply(&self, version: Version, word: Word) {
+    /// What is to be dropped is left in the store, or in `gone`.
+    fn apply(&self, version: Version, word: Word, gone: &mut Vec<Box<dyn Any>>) {
         let text = |it: &dyn Any| *it.downcast_ref::<Text<K>>().expect("the hub knows the type");
         let mut store = self.0.store.borrow_mut();
         match word {
             Word::Key(key) => {
-                let key = key.downcast_ref::<K>().expect("the hub knows the type");
-                store.remove(key, self.now_ms());
+                let key: Box<dyn Any> = key;
+                gone.push(key);
+                let key = gone.last().and_then(|it| it.downcast_ref::<K>());
+                let key = key.expect("the hub knows the type");
+                let removed = store.remove(key, self.now_ms());
                 drop(store);
-                self.0.void(key);
+                let voided = self.0.void(key);
                 if let Some(beneath) = &self.0.beneath {
                     beneath.remove(key, version);
                 }
+                gone.push(Box::new((removed, voided)));
             }
             Word::Tag(place) => store.stale.tag(version, place),
             Word::Prefix(place, it) => {
@@ -55,13 +73,15 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 store.stale.ban(version, glob);
             }
             Word::Everything => {
-                store.clear();
+                let all = store.clear();
                 store.stale.all(version);
                 drop(store);
-                self.0.flights.borrow_mut().drain().for_each(|(_, it)| it.void.set(true));
+                let flights = self.0.flights.take();
+                flights.values().for_each(|it| it.void.set(true));
                 if let Some(beneath) = &self.0.beneath {
                     beneath.clear();
                 }
+                gone.push(Box::new((all, flights)));
             }
         }
     }

@@ -105,21 +105,24 @@ impl Hub {
 
     /// Gives every shard a word, and wakes the others.
     pub(crate) fn announce(&self, from: usize, word: impl Fn() -> Word) -> Version {
-        let mut ears = Vec::new();
+        // Words hold the user's keys: they are made, and dropped, while nothing is locked.
+        let words: Vec<Word> = self.seats.iter().map(|_| word()).collect();
+        let (mut ears, mut gone) = (Vec::new(), Vec::new());
         let mut last = lock(&self.last);
         // After the last number of all, everything is forgotten, and counting begins anew.
         let version = last.checked_add(1);
         *last = version.unwrap_or(1);
-        for (at, seat) in self.seats.iter().enumerate() {
+        for (at, (seat, mut word)) in self.seats.iter().zip(words).enumerate() {
             let mut seat = lock(seat);
             if !seat.open {
+                gone.push((*last, word));
                 continue;
             }
-            let everything = version.is_none() || seat.words.len() >= CACHE_WORDS_MAX;
-            if everything {
-                seat.words.clear();
+            if version.is_none() || seat.words.len() >= CACHE_WORDS_MAX {
+                gone.append(&mut seat.words);
+                gone.push((*last, std::mem::replace(&mut word, Word::Everything)));
             }
-            seat.words.push((*last, if everything { Word::Everything } else { word() }));
+            seat.words.push((*last, word));
             if at != from {
                 ears.extend(seat.ear.take());
             }
@@ -139,7 +142,10 @@ impl Hub {
     /// All words up to this one were heard here.
     pub(crate) fn heard(&self, shard: usize, version: Version) {
         let mut seat = lock(&self.seats[shard]);
-        seat.heard = version;
+        // Whoever drops what a word was about may have heard newer ones on the way.
+        if is_before(seat.heard, version) {
+            seat.heard = version;
+        }
         let waiting = seat.waiting.extract_if(.., |(awaited, _)| !is_before(version, *awaited));
         let wakers: Vec<Waker> = waiting.map(|(_, waker)| waker).collect();
         drop(seat);

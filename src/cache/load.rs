@@ -11,7 +11,8 @@ use super::near::Cache;
 use super::options::CacheOptions;
 use super::options::Ttl;
 use super::process::Terms;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::limits::CACHE_FAR_LOAD_MS_MAX;
 
 impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
     /// The value of a key; if it is not there, what `load` gives, which is stored. However many ask
@@ -21,8 +22,8 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
     /// when its key was [removed](Cache::remove) answers those who waited, and is not stored.
     ///
     /// # Errors
-    /// That of `load`; who waited gets its status and message. If the load panics or is dropped,
-    /// one of those who waited loads in its place.
+    /// That of `load`; who waited gets the same, with its cause as text. If the load panics or is
+    /// dropped, one of those who waited loads in its place.
     ///
     /// ```
     /// # use soloist::{prelude::*, testing::TestClient};
@@ -70,16 +71,16 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
             self.0.counting.count(|it| it.waits += 1);
             match flight.ended().await {
                 End::Loaded(value) => return Ok(value),
-                End::Failed(status, message) => return Err(Error::new(status, message)),
+                End::Failed(error) => return Err(error.unpack("the load of another")),
                 End::Abandoned => {}
             }
         }
-        self.lead(key, tags).load(tags, load).await
+        self.lead(key, tags).load(tags, false, load).await
     }
 
     /// The value of a key, and a load of it in the background once it is older than its time: for
     /// [`stale`](CacheOptions::stale) longer it is still given out meanwhile, and nobody waits. A
-    /// load that fails leaves it there.
+    /// load that fails leaves it there. What is loaded so has no tags.
     ///
     /// # Errors
     /// As of [`get_or`](Cache::get_or), where there is nothing to give out.
@@ -107,7 +108,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
         if self.is_old(&key) && self.flight(&key).is_none() {
             let lead = self.lead(key, &[]);
             // Refused, or dropped with the shard: the next one tries.
-            self.0.shard.spawn(async move { _ = lead.load(&[], load).await });
+            self.0.shard.spawn(async move { _ = lead.load(&[], true, load).await });
         }
         Ok(value)
     }
@@ -141,14 +142,25 @@ struct Lead<K: Hash + Eq + 'static, V: Clone + 'static> {
 }
 
 impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
-    /// Asks what all nodes keep, then loads.
-    async fn load(self, tags: &[&str], load: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
+    /// Asks what all nodes keep, then loads. One that `renews` wants none that is old.
+    async fn load(
+        self,
+        tags: &[&str],
+        renews: bool,
+        load: impl AsyncFnOnce() -> Result<V>,
+    ) -> Result<V> {
         let cache = &self.cache;
+        let asked_ms = cache.now_ms();
         let far = cache.far().filter(|it| it.is_current());
         let mut missing = None;
         if let Some(far) = &far {
             match far.get(&self.key, tags).await {
-                Ok(Asked::Found { value, expires_unix_ms }) => {
+                Ok(Asked::Found { stamps, expires_unix_ms, .. })
+                    if renews && cache.is_past(expires_unix_ms) =>
+                {
+                    missing = Some(stamps);
+                }
+                Ok(Asked::Found { value, expires_unix_ms, .. }) => {
                     cache.0.counting.count(|it| it.hits_remote += 1);
                     self.land(&value, expires_unix_ms);
                     return Ok(value);
@@ -170,6 +182,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
                 if let (Some(far), Some(stamps)) = (far, missing)
                     && true_still
                     && far.is_current()
+                    && cache.now_ms().saturating_sub(asked_ms) < CACHE_FAR_LOAD_MS_MAX
                 {
                     far.put(&self.key, value, ttl_ms, stamps);
                 }
@@ -197,11 +210,12 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
 
 impl<K: Hash + Eq + 'static, V: Clone + 'static> Drop for Lead<K, V> {
     fn drop(&mut self) {
-        let mut flights = self.cache.0.flights.borrow_mut();
-        if flights.get(&self.key).is_some_and(|it| Rc::ptr_eq(it, &self.flight)) {
-            flights.remove(&self.key);
-        }
-        drop(flights);
         self.flight.end(End::Abandoned); // no word after the first one counts
+        let flights = &self.cache.0.flights;
+        let own = |it: &Rc<Flight<V>>| Rc::ptr_eq(it, &self.flight);
+        if flights.borrow().get(&self.key).is_some_and(own) {
+            let gone = flights.borrow_mut().remove_entry(&self.key);
+            drop(gone);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::AddAssign;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::process::{Beneath, Held, Terms};
 use super::stale::{Place, Version};
 use super::stats::{CacheStats, Counting};
 use super::store::{self, Gone, Life, Store};
-use crate::limits::{CACHE_ENTRY_BYTES, CACHE_SWEEP_MS};
+use crate::limits::{CACHE_ENTRY_BYTES, CACHE_LIFE_MS_MAX, CACHE_SWEEP_MS};
 use crate::shard::Shard;
 
 /// Keys and values that a shard keeps for later: a handle, cheap to clone, that does not leave its
@@ -26,6 +27,10 @@ use crate::shard::Shard;
 ///
 /// Every shard has its own entries: what one has stored the others load for themselves. What is
 /// thrown out is chosen by S3-FIFO, which a scan of many keys does not disturb.
+///
+/// Values and keys are dropped while nothing of the cache is in use: a `Drop` may ask it. `Clone`
+/// of a value, `Hash` and `Eq` of a key must not: they panic then, as what is given to
+/// [`with`](Cache::with) does. A panic of any of them costs the request that it came in.
 ///
 /// ```
 /// # use soloist::{prelude::*, testing::TestClient};
@@ -187,10 +192,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         self.hear();
         let found = self.0.store.borrow_mut().get(key, || self.now_ms()).map(|it| look(it));
         let hit = found.is_some();
+        self.0.counting.asked(hit);
         if !hit {
             self.0.store.borrow_mut().forget_stale(key);
+            self.let_go();
         }
-        self.0.counting.asked(hit);
         found
     }
 
@@ -206,6 +212,9 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     /// assert_eq!((visits.get("ann"), visits.update("bob", |_| ())), (Some(2), None));
     /// # });
     /// ```
+    ///
+    /// # Panics
+    /// When `change` uses the same cache.
     pub fn update<Q, R>(&self, key: &Q, change: impl FnOnce(&mut V) -> R) -> Option<R>
     where
         K: Borrow<Q>,
@@ -360,8 +369,10 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         self.hear();
-        self.0.void(key);
-        self.0.store.borrow_mut().remove(key, self.now_ms())
+        drop(self.0.void(key));
+        let taken = self.0.store.borrow_mut().remove(key, self.now_ms());
+        self.let_go();
+        taken.map(|(_, value)| value)
     }
 
     /// How long an entry has to live: `Some(None)` is for ever, none that it is not there. How long
@@ -509,6 +520,12 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         left.flatten().is_some_and(|left_ms| left_ms <= self.0.stale_ms)
     }
 
+    /// Whether what ends then is beyond its time by now.
+    pub(super) fn is_past(&self, expires_unix_ms: Option<u64>) -> bool {
+        let until_ms = self.0.shard.0.clock.unix_ms().saturating_add(self.0.stale_ms);
+        expires_unix_ms.is_some_and(|it| it <= until_ms)
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
         self.0.shard.now_ms()
     }
@@ -517,7 +534,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         match ttl {
             Ttl::Default => self.0.life.ttl_ms,
             Ttl::Never => None,
-            Ttl::After(time) => Some(time.as_millis() as u64 + self.0.stale_ms),
+            Ttl::After(time) => Some(ms(time) + self.0.stale_ms),
         }
     }
 
@@ -548,7 +565,10 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
 
     fn store(&self, key: K, value: V, terms: Terms) {
         let weight = match self.0.options.weigher {
-            Some(weigh) => (weigh(&key, &value) + CACHE_ENTRY_BYTES).min(u32::MAX as usize) as u32,
+            Some(weigh) => {
+                let bytes = weigh(&key, &value).saturating_add(CACHE_ENTRY_BYTES);
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            }
             None => 1,
         };
         let unix_ms = self.0.shard.0.clock.unix_ms();
@@ -560,6 +580,18 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         drop(store);
         self.note(gone);
         self.look_after();
+        self.let_go();
+    }
+
+    /// Drops what has gone, while nothing is borrowed.
+    #[inline]
+    pub(super) fn let_go(&self) {
+        loop {
+            let gone = self.0.store.borrow_mut().gone();
+            if gone.is_none() {
+                return;
+            }
+        }
     }
 
     /// What is kept for all shards, alive and as no word is about; it is stored here too.
@@ -568,13 +600,16 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
         K: Clone,
         V: Clone,
     {
-        let Held { value, terms } = self.0.beneath.as_ref()?.get(key)?;
+        let Held { value, mut terms } = self.0.beneath.as_ref()?.get(key)?;
+        // It is newer than every word that was heard where it was loaded.
+        terms.born = terms.born.max(terms.heard);
         let alive = terms.expires_unix_ms.is_none_or(|it| it > self.0.shard.0.clock.unix_ms());
         let store = self.0.store.borrow();
-        if !alive || !store.is_fresh(key, terms.born, terms.tags.as_deref()) {
+        let fresh = store.is_fresh(key, terms.born, terms.tags.as_deref());
+        drop(store);
+        if !alive || !fresh {
             return None;
         }
-        drop(store);
         self.0.counting.count(|it| it.hits_shared += 1);
         self.store(key.clone(), value.clone(), terms);
         Some(value)
@@ -593,6 +628,9 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 let Some(cache) = Weak::upgrade(&weak).map(Cache) else { return };
                 let gone = cache.0.store.borrow_mut().sweep(cache.now_ms());
                 cache.note(gone);
+                if catch_unwind(AssertUnwindSafe(|| cache.let_go())).is_err() {
+                    tracing::error!(cache = cache.0.name, "the drop of a value has panicked");
+                }
                 if !cache.0.store.borrow().has_mortal() {
                     return cache.0.swept.set(false);
                 }
@@ -602,15 +640,15 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {
-    /// A load that is under way is not stored, and who comes later does not wait for it.
-    pub(super) fn void<Q>(&self, key: &Q)
+    /// A load that is under way is not stored, and who comes later does not wait for it. What it
+    /// was known by is for the caller to drop.
+    pub(super) fn void<Q>(&self, key: &Q) -> Option<(K, Rc<Flight<V>>)>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        if let Some(flight) = self.flights.borrow_mut().remove(key) {
-            flight.void.set(true);
-        }
+        let known = self.flights.borrow_mut().remove_entry(key);
+        known.inspect(|(_, flight)| flight.void.set(true))
     }
 
     fn new(
@@ -619,7 +657,6 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         options: CacheOptions<K, V>,
         hub: Arc<Hub>,
     ) -> Inner<K, V> {
-        let ms = |time: Duration| time.as_millis() as u64;
         let stale_ms = ms(options.stale);
         let ttl_ms = options.ttl.map(|it| ms(it) + stale_ms);
         let life = Life { ttl_ms, idle_ms: options.idle.map(ms) };
@@ -644,6 +681,11 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             heard: Cell::new(heard),
         }
     }
+}
+
+/// No longer than a hundred years, so that sums of times do not overflow.
+fn ms(time: Duration) -> u64 {
+    time.as_millis().min(u128::from(CACHE_LIFE_MS_MAX)) as u64
 }
 
 impl<K, V> Drop for Inner<K, V> {

@@ -56,12 +56,18 @@ impl<K: Hash + Eq + Clone, V: Clone> Beneath<K, V> for Process<K, V> {
         let held = Held { value: value.clone(), terms: terms.clone() };
         let entry = self.0.entry_sync(key.clone());
         if !still() {
+            drop(entry); // first: what is dropped may be the user's code, and ask here
             return;
         }
-        match entry {
-            Entry::Occupied(mut old) => _ = old.put(held),
-            Entry::Vacant(place) => _ = place.put_entry(held),
-        }
+        let (replaced, evicted, place) = match entry {
+            Entry::Occupied(mut old) => (Some(old.put(held)), None, old),
+            Entry::Vacant(place) => {
+                let (evicted, place) = place.put_entry(held);
+                (None, evicted, place)
+            }
+        };
+        drop(place);
+        drop((replaced, evicted));
     }
 
     fn remove(&self, key: &K, word: Version) {

@@ -34,6 +34,8 @@ pub(crate) struct Store<K, V> {
     places: Places,
     /// A key as text, once a word was about texts.
     text: Option<Text<K>>,
+    /// What has gone and is not dropped yet: see [`Store::gone`].
+    gone: Vec<(K, V)>,
     /// Of the entries that have tags; as long as the last of them needs.
     tags: Vec<Option<Box<[Place]>>>,
     /// Of all entries, of those in the small queue, and the most of them.
@@ -66,6 +68,8 @@ struct Lasting {
     /// How long it lives after it was last asked for, in ticks; 0 is no bound.
     idle_ticks: u32,
     used_tick: u32,
+    /// Of its key: no code of the key's runs while entries move and go.
+    hash: u32,
 }
 
 /// What is stored with a value.
@@ -123,6 +127,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
             stale: Stale::default(),
             places,
             text: None,
+            gone: Vec::new(),
             tags: Vec::new(),
             weight: 0,
             small_weight: 0,
@@ -182,7 +187,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         if let Some(id) = self.find(key).filter(|id| self.is_stale(*id)) {
-            self.take(id);
+            self.forget(id);
         }
     }
 
@@ -201,13 +206,20 @@ impl<K: Hash + Eq, V> Store<K, V> {
     /// more than the whole budget is not kept, nor one that a word was about.
     pub(crate) fn insert(&mut self, key: K, value: V, terms: Terms, now_ms: u64) -> Gone {
         let mut gone = self.sweep(now_ms);
+        let hash = self.hash_of(&key);
+        let found = self.find_hashed(&key, hash);
         if u64::from(terms.weight) > self.weight_max {
-            gone.evicted += u64::from(self.remove(&key, now_ms).is_some());
+            if let Some(id) = found {
+                let alive = !self.is_dead(id, now_ms) && !self.is_stale(id);
+                gone.evicted += u64::from(alive);
+                self.forget(id);
+            }
+            self.gone.push((key, value));
             return gone;
         }
-        let id = match self.find(&key) {
-            Some(id) => self.replace(id, value, terms.weight),
-            None => self.add(key, value, terms.weight),
+        let id = match found {
+            Some(id) => self.replace(id, key, value, terms.weight),
+            None => self.add(key, value, hash, terms.weight),
         };
         self.tag(id, terms.tags);
         let (lasting, life) = (&mut self.lastings[id as usize], terms.life);
@@ -223,15 +235,25 @@ impl<K: Hash + Eq, V> Store<K, V> {
     }
 
     /// Takes an entry out; none if it was not there, or dead.
-    pub(crate) fn remove<Q>(&mut self, key: &Q, now_ms: u64) -> Option<V>
+    pub(crate) fn remove<Q>(&mut self, key: &Q, now_ms: u64) -> Option<(K, V)>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let id = self.find(key)?;
         let alive = !self.is_dead(id, now_ms) && !self.is_stale(id);
-        let (_, value) = self.take(id)?;
-        alive.then_some(value)
+        if !alive {
+            self.forget(id);
+            return None;
+        }
+        self.take(id)
+    }
+
+    /// One of those that have gone: the caller drops it once the store is free again, as a drop
+    /// may be the user's code, and may ask the same cache.
+    #[inline]
+    pub(crate) fn gone(&mut self) -> Option<(K, V)> {
+        self.gone.pop()
     }
 
     /// When an entry dies: in so many milliseconds, or never; none if it is not there.
@@ -319,7 +341,7 @@ impl<K: Hash + Eq, V> Store<K, V> {
         let mut gone = Gone::default();
         while let Some(id) = self.expiry.pop(tick(now_ms)) {
             match self.is_dead(id, now_ms) {
-                true => gone.expired += u64::from(self.take(id).is_some()),
+                true => gone.expired += u64::from(self.forget(id)),
                 false => self.watch(id), // it was asked for meanwhile
             }
         }
@@ -331,9 +353,11 @@ impl<K: Hash + Eq, V> Store<K, V> {
         self.expiry.len() > 0
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Takes all of them out: for the caller to drop.
+    #[must_use]
+    pub(crate) fn clear(&mut self) -> impl Sized + use<K, V> {
         self.table.clear();
-        self.slots.clear();
+        let gone = std::mem::take(&mut self.slots);
         self.lastings.clear();
         self.free.clear();
         self.links.clear();
@@ -342,6 +366,12 @@ impl<K: Hash + Eq, V> Store<K, V> {
         self.expiry.clear();
         self.tags = Vec::new();
         (self.weight, self.small_weight, self.ghost_for) = (0, 0, 0);
+        gone
+    }
+
+    #[inline]
+    fn hash_of<Q: Hash + ?Sized>(&self, key: &Q) -> u32 {
+        self.hasher.hash_one(key) as u32
     }
 
     #[inline]
@@ -350,10 +380,18 @@ impl<K: Hash + Eq, V> Store<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hasher.hash_one(key);
+        self.find_hashed(key, self.hash_of(key))
+    }
+
+    #[inline]
+    fn find_hashed<Q>(&self, key: &Q, hash: u32) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let same =
             |id: &u32| self.slots[*id as usize].as_ref().is_some_and(|it| it.key.borrow() == key);
-        self.table.find(hash, same).copied()
+        self.table.find(spread(hash), same).copied()
     }
 
     /// Looks after an entry that dies by itself: it is taken out in the tick after its death.
@@ -373,9 +411,9 @@ impl<K: Hash + Eq, V> Store<K, V> {
         }
     }
 
-    fn replace(&mut self, id: u32, value: V, weight: u32) -> u32 {
+    fn replace(&mut self, id: u32, key: K, value: V, weight: u32) -> u32 {
         let Some(slot) = &mut self.slots[id as usize] else { return id };
-        slot.value = value;
+        self.gone.push((key, std::mem::replace(&mut slot.value, value)));
         let old = &mut self.lastings[id as usize].weight;
         let old = u64::from(std::mem::replace(old, weight));
         self.weight = self.weight - old + u64::from(weight);
@@ -385,11 +423,10 @@ impl<K: Hash + Eq, V> Store<K, V> {
         id
     }
 
-    fn add(&mut self, key: K, value: V, weight: u32) -> u32 {
-        let hash = self.hasher.hash_one(&key);
-        let in_main = self.ghost.remove(hash);
+    fn add(&mut self, key: K, value: V, hash: u32, weight: u32) -> u32 {
+        let in_main = self.ghost.remove(spread(hash));
         let slot = Some(Slot { key, value, born: 0, uses: 0, in_main, mortal: false });
-        let lasting = Lasting { expires_ms: u64::MAX, weight, idle_ticks: 0, used_tick: 0 };
+        let lasting = Lasting { expires_ms: u64::MAX, weight, idle_ticks: 0, used_tick: 0, hash };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -402,10 +439,8 @@ impl<K: Hash + Eq, V> Store<K, V> {
                 self.slots.len() as u32 - 1
             }
         };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of =
-            |id: &u32| slots[*id as usize].as_ref().map_or(0, |it| hasher.hash_one(&it.key));
-        self.table.insert_unique(hash, id, hash_of);
+        let lastings = &self.lastings;
+        self.table.insert_unique(spread(hash), id, |id| spread(lastings[*id as usize].hash));
         self.weight += u64::from(weight);
         match in_main {
             true => self.main.push(&mut self.links, id),
@@ -461,16 +496,23 @@ impl<K: Hash + Eq, V> Store<K, V> {
             self.main.push(&mut self.links, id);
             return false;
         } else {
-            self.ghost.insert(self.hasher.hash_one(&slot.key));
+            self.ghost.insert(spread(self.lastings[id as usize].hash));
         }
-        self.take(id).is_some()
+        self.forget(id)
+    }
+
+    /// Takes an entry out, to be dropped later.
+    fn forget(&mut self, id: u32) -> bool {
+        let entry = self.take(id);
+        let was_there = entry.is_some();
+        self.gone.extend(entry);
+        was_there
     }
 
     fn take(&mut self, id: u32) -> Option<(K, V)> {
         let slot = self.slots[id as usize].take()?;
-        let weight = self.lastings[id as usize].weight;
-        let hash = self.hasher.hash_one(&slot.key);
-        if let Ok(found) = self.table.find_entry(hash, |it| *it == id) {
+        let Lasting { weight, hash, .. } = self.lastings[id as usize];
+        if let Ok(found) = self.table.find_entry(spread(hash), |it| *it == id) {
             found.remove();
         }
         self.weight -= u64::from(weight);
@@ -495,6 +537,12 @@ impl Lasting {
             self.idle_ticks > 0 && tick(now_ms) > self.used_tick.saturating_add(self.idle_ticks);
         self.expires_ms <= now_ms || idle
     }
+}
+
+/// What tables want of a hash: its lowest and its highest bits.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The tick of a moment.
@@ -554,7 +602,7 @@ mod tests {
                     }
                 }
                 13 => {
-                    let found = store.remove(&key, now_ms);
+                    let found = store.remove(&key, now_ms).map(|it| it.1);
                     if let (Some(found), Some(row)) = (found, model.remove(&key)) {
                         assert_eq!((found, is_dead(&row)), (row.0, false));
                     }
@@ -563,6 +611,7 @@ mod tests {
                 _ => _ = store.sweep(now_ms),
             }
             assert!(store.weight() <= 500 && store.len() <= 60);
+            while store.gone().is_some() {}
             assert_eq!(store.get(&1_000, || now_ms), None);
         }
         now_ms += 1_000_000;
@@ -570,7 +619,7 @@ mod tests {
         assert!(!store.has_mortal(), "nothing dead stays");
         let kept: Vec<u64> = (0..100).filter_map(|key| store.peek(&key, now_ms).copied()).collect();
         assert_eq!(kept.len(), store.len());
-        store.clear();
+        drop(store.clear());
         assert_eq!((store.len(), store.weight()), (0, 0));
     }
 
