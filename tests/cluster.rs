@@ -15,6 +15,9 @@ use soloist::testing::TestClient;
 use soloist::{Message, WsOptions};
 use tungstenite::WebSocket;
 
+#[path = "stores/port.rs"]
+mod port;
+
 /// In a process that is a node: the URL of its broker.
 const NODE: &str = "SOLOIST_TEST_NODE";
 const SHARDS: usize = 2;
@@ -371,8 +374,7 @@ impl Broker {
             return None;
         };
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
-        let port = port.port();
+        let port = port::free();
         let dir =
             std::env::temp_dir().join(format!("soloist-broker-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");

@@ -16,7 +16,7 @@ use soloist::{
     BreakerState, Heard, Hearing, Memcached, Redis, Remote, RemoteError, RemoteOptions, RemoteStats,
 };
 
-use stores::{BOTH, Kind, Store, free_port};
+use stores::{BOTH, Kind, Store, port};
 
 mod stores;
 
@@ -543,7 +543,7 @@ fn strangers_give_a_clear_error_and_no_hang() {
         Stranger::new(b"MN\r\nMN\r\nMN\r\n", false),
     ];
     let at = |n: usize| strangers[n].0.port();
-    let (free, http_port) = (free_port(), http.addr().port());
+    let (free, http_port) = (port::free(), http.addr().port());
     use Kind::{Memcached as M, Redis as R};
     let (closed, silent) = ("", "does not answer within 300ms");
     let table = [

@@ -2,9 +2,11 @@
 
 #![allow(dead_code)] // each test uses some of it
 
+pub mod port;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,7 +53,7 @@ impl Store {
         let arguments: Vec<String> = arguments.iter().map(|it| it.to_string()).collect();
         // Another process may take the port before the server does.
         for _ in 0..5 {
-            let port = free_port();
+            let port = port::free();
             let child = spawn(kind, port, &arguments, &folder);
             let arguments = arguments.clone();
             let mut store = Store { kind, port, arguments, folder, child };
@@ -123,11 +125,6 @@ impl Drop for Store {
         self.end();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 fn spawn(kind: Kind, port: u16, arguments: &[String], folder: &PathBuf) -> Child {

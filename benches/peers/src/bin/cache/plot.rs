@@ -22,7 +22,7 @@ pub fn svg(names: &[&str; 4], panels: &[Panel]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"11\">\n\
-         <title>Hit ratio, in points below the best, by size of the cache in % of the keys</title>\n\
+         <title>Hit ratio, points below the best, by size in % of the keys</title>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
     );
     for (at, (name, color)) in names.iter().zip(COLORS).enumerate() {
