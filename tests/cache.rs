@@ -502,6 +502,39 @@ fn a_drop_may_ask_the_same_cache() {
     });
 }
 
+type Agains = Cache<u64, Arc<Again>>;
+
+thread_local!(static BENEATH: RefCell<Option<Agains>> = const { RefCell::new(None) });
+
+/// A value that has another one take its place, once.
+struct Again(bool);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        let cache = BENEATH.with_borrow(Clone::clone);
+        if let Some(cache) = cache.filter(|_| self.0) {
+            cache.insert(1, Arc::new(Again(false)));
+        }
+    }
+}
+
+#[test]
+fn a_drop_may_store_what_is_kept_for_all_shards() {
+    run(async |client| {
+        let shard = client.shard();
+        let cache = shard.cache_with("again", CacheOptions::new().shared(64));
+        BENEATH.set(Some(cache.clone()));
+        cache.insert(1, Arc::new(Again(true)));
+        cache.take(&1); // beneath is the last one
+        cache.insert(1, Arc::new(Again(false)));
+        cache.insert(1, Arc::new(Again(true)));
+        cache.take(&1);
+        cache.remove(1);
+        assert!(cache.contains(&1), "stored by the drop");
+        BENEATH.set(None);
+    });
+}
+
 #[test]
 fn times_and_sizes_beyond_all_measure() {
     run(async |client| {

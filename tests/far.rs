@@ -29,6 +29,8 @@ struct Inner {
     tells: bool,
     told: RefCell<Vec<Told>>,
     refuses_writes: Cell<bool>,
+    /// Values are stored, and nobody hears that they were.
+    is_mute: Cell<bool>,
     writes: Cell<u64>,
     ears: Memcached,
 }
@@ -41,6 +43,7 @@ impl Fake {
             tells,
             told: RefCell::default(),
             refuses_writes: Cell::new(false),
+            is_mute: Cell::new(false),
             writes: Cell::new(0),
             ears: Memcached::connect(shard, "127.0.0.1:1").expect("an address"),
         }))
@@ -94,7 +97,10 @@ impl Remote for Fake {
             let ttl_ms = ttl.map_or(u64::MAX, |it| it.as_millis() as u64);
             let until_ms = self.0.shard.now_ms().saturating_add(ttl_ms);
             self.0.values.borrow_mut().insert(key.to_vec(), (value.to_vec(), until_ms));
-            Ok(())
+            match self.0.is_mute.get() && key.starts_with(b"items/v/") {
+                true => Err(Error::new(503, "late").because(RemoteError::TimedOut { ms: 1 })),
+                false => Ok(()),
+            }
         })
     }
 
@@ -187,6 +193,19 @@ fn a_slow_load_of_another_node_does_not_come_back_when_the_word_is_forgotten() {
             assert_eq!(one.get_or(a(), async || Ok(2)).await.ok(), Some(2), "{what}");
         });
     }
+}
+
+#[test]
+fn a_value_that_may_have_been_stored_is_taken_out() {
+    run(false, async |client, Nodes { store, one, two }| {
+        store.0.is_mute.set(true);
+        slow_load(client, two, 2 * SECOND, 1);
+        client.advance(SECOND).await;
+        one.remove(a()).everywhere().await.expect("told");
+        client.advance(2 * SECOND).await;
+        client.advance(130 * SECOND).await; // the word about the key is not kept so long
+        assert_eq!(one.get_or(a(), async || Ok(2)).await.ok(), Some(2));
+    });
 }
 
 #[test]

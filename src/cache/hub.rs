@@ -189,12 +189,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    use std::future::Future;
+
     fn tags(hub: &Hub, shard: usize) -> Vec<Option<Place>> {
         let tag = |(_, word)| match word {
             Word::Tag(place) => Some(place),
             _ => None,
         };
         hub.take(shard).into_iter().map(tag).collect()
+    }
+
+    /// What was heard is not unheard: nobody waits for it again.
+    #[test]
+    fn who_waits_is_woken_by_a_newer_word_and_by_the_end_of_a_shard() {
+        let ready = |hub: &Hub, version| {
+            let mut cx = std::task::Context::from_waker(Waker::noop());
+            std::pin::pin!(hub.heard_by_all(version)).poll(&mut cx).is_ready()
+        };
+        let hub = Hub::new(3);
+        assert_eq!((hub.open(0), hub.open(1)), (0, 0));
+        for _ in 0..2 {
+            hub.announce(0, || Word::Everything);
+        }
+        hub.heard(0, 2);
+        hub.heard(0, 1);
+        assert!(!ready(&hub, 2), "one has not heard it");
+        hub.close(1);
+        assert!(ready(&hub, 1) && ready(&hub, 2));
     }
 
     #[test]
