@@ -52,6 +52,9 @@ where
     /// Nothing waits for a store that is away: values are loaded, and words are kept until it is
     /// back, and it is not asked before it has them.
     ///
+    /// Of two who [`write`](Cache::write) a key at once, or write and remove it, the one whose word
+    /// arrives last wins: where that matters, `remove` after the commit and let it be loaded.
+    ///
     /// Keys are written as text and read back from it. Patterns other than a prefix make
     /// everything stale there. Give the store room: one that throws out stamps for want of it may
     /// bring back what they were about.
