@@ -368,7 +368,7 @@ impl Conn {
             let silent = core.head.method == Method::Head || is_bodiless(core.status.get());
             match shared.len() > BODY_COPY_BYTES_MAX {
                 _ if silent => {}
-                true => self.wire.write_owned(Piece::Bytes(shared)),
+                true => self.wire.write_owned(Piece::Bytes(Rc::clone(&shared))),
                 false => self.wire.write(|out| out.extend_from_slice(&shared)),
             }
             return;

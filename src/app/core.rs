@@ -58,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) file: Cell<Option<FileBody>>,
     /// Bytes that others share in place of `body`.
     #[cfg(feature = "cache")]
-    pub(crate) shared_body: Cell<Option<Rc<[u8]>>>,
+    pub(crate) shared_body: Cell<Option<Rc<Rc<[u8]>>>>,
     pub(crate) phase: Cell<Phase>,
     /// The connection ends with this answer.
     pub(crate) close: Cell<bool>,
@@ -66,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) bad_field: Cell<bool>,
     pub(crate) on_head: RefCell<Vec<OnHead>>,
     /// What stands between a streamed body and the wire.
-    pub(crate) filter: RefCell<Option<Box<dyn BodyFilter>>>,
+    pub(crate) filter: Cell<Option<Box<dyn BodyFilter>>>,
     /// Bytes of a streamed body, before they are put in chunks.
     pub(crate) streamed_bytes: Cell<u64>,
     pub(crate) upgrade: Cell<Option<Box<Upgrade>>>,
@@ -144,7 +144,7 @@ impl Core {
             close: Cell::new(false),
             bad_field: Cell::new(false),
             on_head: RefCell::default(),
-            filter: RefCell::default(),
+            filter: Cell::new(None),
             streamed_bytes: Cell::new(0),
             upgrade: Cell::new(None),
             lean: false,
@@ -230,7 +230,7 @@ impl Core {
 
     /// Answers with bytes that others share.
     #[cfg(feature = "cache")]
-    pub(crate) fn share_body(&self, bytes: Rc<[u8]>) {
+    pub(crate) fn share_body(&self, bytes: Rc<Rc<[u8]>>) {
         self.drop_body();
         self.shared_body.set(Some(bytes));
     }
@@ -242,6 +242,14 @@ impl Core {
         if let Some(shared) = self.shared_body.take() {
             self.with_body(|body| body.extend_from_slice(&shared));
         }
+    }
+
+    /// Whether something stands between a streamed body and the wire.
+    pub(crate) fn is_filtered(&self) -> bool {
+        let filter = self.filter.take();
+        let is_filtered = filter.is_some();
+        self.filter.set(filter);
+        is_filtered
     }
 
     /// Bytes of a whole body in memory.

@@ -113,7 +113,7 @@ impl<'a> Stream<'a> {
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let bytes = bytes.as_ref();
         self.ready(bytes.len()).await?;
-        if self.core.filter.borrow().is_none() {
+        if !self.core.is_filtered() {
             self.push(bytes);
             return Ok(());
         }
@@ -153,10 +153,10 @@ impl<'a> Stream<'a> {
         if self.silent || bytes.is_empty() {
             return;
         }
-        let mut filter = self.core.filter.borrow_mut();
-        let Some(filter) = &mut *filter else { return self.put(bytes) };
+        let Some(mut filter) = self.core.filter.take() else { return self.put(bytes) };
         let mut out = self.core.local.spares.take();
         filter.write(bytes, &mut out);
+        self.core.filter.set(Some(filter));
         self.put(&out);
         self.core.local.spares.give(out);
     }

@@ -288,7 +288,7 @@ async fn compress_body(core: &Core, coding: Coding, settings: &Compress) {
 fn filter_stream(head: &ReplyHead<'_>, settings: &Compress) {
     let core = head.0;
     // Another filter stands there already: it goes first, and there is one place only.
-    if !may_change(core) || core.filter.borrow().is_some() {
+    if !may_change(core) || core.is_filtered() {
         return;
     }
     core.add_vary(NAME);

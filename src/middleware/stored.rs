@@ -43,7 +43,7 @@ pub(super) struct Stored {
     /// Empty where there is none: only a 200 is sure to have one.
     pub(super) tag: Box<str>,
     modified: Option<SystemTime>,
-    pub(super) body: Rc<[u8]>,
+    pub(super) body: Rc<Rc<[u8]>>,
     /// The cache's tags, by which it is purged.
     pub(super) tags: Box<[Box<str>]>,
     life: Life,
@@ -250,7 +250,7 @@ impl Head {
             names,
             tag: Box::default(),
             modified: None,
-            body,
+            body: Rc::new(body),
             tags,
             life,
             born_ms,
