@@ -79,7 +79,7 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
                 let flights = self.0.flights.take();
                 flights.values().for_each(|it| it.void.set(true));
                 if let Some(beneath) = &self.0.beneath {
-                    beneath.clear();
+                    beneath.clear(version);
                 }
                 gone.push(Box::new((all, flights)));
             }

@@ -29,6 +29,12 @@ pub(crate) struct Terms {
     pub(crate) tags: Option<Box<[Place]>>,
 }
 
+impl Terms {
+    fn is_before(&self, word: Version) -> bool {
+        (self.heard.wrapping_sub(word) as i32) < 0
+    }
+}
+
 /// The same for a cache that does not know whether its keys and values may cross threads.
 pub(crate) trait Beneath<K, V> {
     fn get(&self, key: &K) -> Option<Held<V>>;
@@ -36,7 +42,8 @@ pub(crate) trait Beneath<K, V> {
     fn put(&self, key: &K, value: &V, terms: &Terms, still: &dyn Fn() -> bool);
     /// Takes an entry out that had not heard this word.
     fn remove(&self, key: &K, word: Version);
-    fn clear(&self);
+    /// Takes all out that had not heard this word: what came later is another shard's already.
+    fn clear(&self, word: Version);
 }
 
 impl<K: Hash + Eq, V> Process<K, V> {
@@ -71,12 +78,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Beneath<K, V> for Process<K, V> {
     }
 
     fn remove(&self, key: &K, word: Version) {
-        let unheard = |held: &mut Held<V>| (held.terms.heard.wrapping_sub(word) as i32) < 0;
-        drop(self.0.remove_if_sync(key, unheard));
+        drop(self.0.remove_if_sync(key, |held| held.terms.is_before(word)));
     }
 
-    fn clear(&self) {
-        self.0.clear_sync();
+    fn clear(&self, word: Version) {
+        self.0.retain_sync(|_, held| !held.terms.is_before(word));
     }
 }
 
@@ -97,7 +103,10 @@ mod tests {
         assert!(process.get(&1).is_none());
         (0..100_000).for_each(|key| process.put(&key, &7, &terms(0), &|| true));
         assert!(process.0.len() <= 64, "nothing grows");
-        process.clear();
+        process.put(&1, &7, &terms(9), &|| true);
+        process.clear(9);
+        assert_eq!(process.0.len(), 1, "it came after the word");
+        process.clear(10);
         assert_eq!(process.0.len(), 0);
     }
 }
