@@ -264,8 +264,7 @@ fn no_read_is_older_than_the_last_word_before_it() {
                 let load = async move |shard: Shard| {
                     let value = source.values[at].load(SeqCst);
                     if pause == 0 {
-                        // So that words come while a load is under way.
-                        shard.sleep(Duration::from_micros(300)).await;
+                        shard.sleep(Duration::from_micros(300)).await; // words come meanwhile
                     }
                     Ok(value)
                 };
@@ -354,8 +353,7 @@ fn one_load_for_all_shards_where_that_is_asked_for() {
                             it.spawn(async move {
                                 let load = async move |it: Shard, key| {
                                     loads.fetch_add(1, SeqCst);
-                                    // So that all others come meanwhile.
-                                    it.sleep(Duration::from_millis(20)).await;
+                                    it.sleep(Duration::from_millis(20)).await; // the others come
                                     Ok(key * 7)
                                 };
                                 let value = cache.get_or_once(6, load).await;

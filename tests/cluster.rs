@@ -2,7 +2,7 @@
 //! frozen and fed with junk.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,11 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use patient::Patient;
 use soloist::prelude::*;
 use soloist::testing::TestClient;
 use soloist::{Message, WsOptions};
 use tungstenite::WebSocket;
 
+#[path = "client/patient.rs"]
+mod patient;
 #[path = "stores/port.rs"]
 mod port;
 
@@ -528,29 +531,5 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
         sleep(Duration::from_millis(10)); // another process: there is nothing to wait on
-    }
-}
-
-/// A connection whose reads go on when something interrupts them.
-struct Patient(TcpStream);
-
-impl Read for Patient {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.0.read(into) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-impl Write for Patient {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
     }
 }

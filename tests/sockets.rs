@@ -1,14 +1,17 @@
 //! WebSockets and rooms, from the handshake to the drain: in memory, on a clock that stands still.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+use patient::Patient;
 use soloist::prelude::*;
 use soloist::testing::{TestClient, TestServer};
 use soloist::{Message, WhenFull, WsDeflate, WsOptions};
+
+#[path = "client/patient.rs"]
+mod patient;
 
 const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\n\
     upgrade: websocket\r\nsec-websocket-version: 13\r\n\
@@ -546,31 +549,6 @@ fn across_shards() {
         let tungstenite::Message::Close(Some(frame)) = close else { panic!("{close:?}") };
         assert_eq!(u16::from(frame.code), 1001);
         while socket.read().is_ok() {}
-    }
-}
-
-/// A connection whose reads go on when something interrupts them: a process that is stopped and
-/// continued, say. Sockets with a time limit are not restarted by the kernel (signal(7)).
-struct Patient(TcpStream);
-
-impl Read for Patient {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.0.read(into) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-impl Write for Patient {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
     }
 }
 

@@ -25,7 +25,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::join::join;
-use crate::cache::far::{Asked, Far, FarFuture, FarWord, Stamps, Told, Truth};
+use crate::base::told::Told;
+use crate::cache::far::{Asked, Far, FarFuture, FarWord, Stamps, Truth};
 use crate::cache::hub::Hub;
 use crate::cache::near::Cache;
 use crate::error::{Error, Result};
@@ -209,7 +210,7 @@ where
         });
     }
 
-    fn tell(&self, word: FarWord<'_, K>) -> Rc<Told> {
+    fn tell(&self, word: FarWord<'_, K>) -> Rc<Told<()>> {
         let word = match word {
             FarWord::Key(key) => Unsaid {
                 stamp: self.key('k', key),
@@ -226,7 +227,7 @@ where
         self.words.say(word)
     }
 
-    fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told> {
+    fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told<()>> {
         let Truth { key, value, ttl_ms } = truth;
         let text = key.to_string();
         let (stamp, remove) = (self.key('k', &text), Some(self.key('v', &text)));
@@ -308,7 +309,7 @@ struct Unsaid {
     set: Option<Set>,
     /// As many words as it stands for, and those that somebody waits for.
     count: usize,
-    told: Vec<Rc<Told>>,
+    told: Vec<Rc<Told<()>>>,
 }
 
 impl Unsaid {
@@ -328,8 +329,8 @@ struct Set {
 
 impl Words {
     /// Of too many words, one that is about everything is left.
-    fn say(self: &Rc<Self>, mut word: Unsaid) -> Rc<Told> {
-        let told = Rc::<Told>::default();
+    fn say(self: &Rc<Self>, mut word: Unsaid) -> Rc<Told<()>> {
+        let told = Rc::<Told<()>>::default();
         word.told.push(told.clone());
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() >= FAR_WORDS_MAX {
@@ -371,7 +372,7 @@ impl Words {
                     Err(error) if !is_too_long(&error) => failed.push(word),
                     _ => {
                         self.hub.far.words.fetch_sub(word.count, Ordering::SeqCst);
-                        word.told.iter().for_each(|it| it.done());
+                        word.told.iter().for_each(|it| it.tell(()));
                     }
                 }
             }

@@ -10,5 +10,7 @@ pub(crate) mod map;
 pub(crate) mod own;
 pub(crate) mod piece;
 pub(crate) mod spares;
+#[cfg(feature = "cache")]
+pub(crate) mod told;
 pub(crate) mod wheel;
 pub(crate) mod wire;

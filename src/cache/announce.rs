@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::far::{FarWord, Told, Truth};
+use super::far::{FarWord, Truth};
 use super::glob::{Glob, Shape, shape};
 use super::hub::{Hub, Word};
 use super::near::Cache;
 use super::options::Ttl;
 use super::stale::Version;
 use super::store::Text;
+use crate::base::told::Told;
 use crate::error::{Error, Result};
 use crate::limits::CALL_MS_MAX;
 use crate::shard::Shard;
@@ -25,7 +26,7 @@ pub struct Announced {
     hub: Arc<Hub>,
     version: Version,
     /// By the store of all nodes, if there is one.
-    told: Option<Rc<Told>>,
+    told: Option<Rc<Told<()>>>,
 }
 
 impl Announced {
@@ -56,7 +57,7 @@ impl Announced {
         heard
             .map_err(late("a shard is too busy to hear what was said: it does before it reads"))?;
         let Some(told) = self.told else { return Ok(()) };
-        let waited = self.shard.timeout(longest, told.wait()).await;
+        let waited = self.shard.timeout(longest, told.told()).await;
         waited.map_err(late("the store of all nodes does not answer: it is told once it does"))
     }
 }
@@ -196,11 +197,11 @@ impl<K: Hash + Eq + 'static, V: 'static> Cache<K, V> {
     }
 
     /// First of all: from here on nobody trusts what is far, until it was told.
-    fn tell(&self, word: FarWord<'_, K>) -> Option<Rc<Told>> {
+    fn tell(&self, word: FarWord<'_, K>) -> Option<Rc<Told<()>>> {
         Some(self.far()?.tell(word))
     }
 
-    fn announce(&self, told: Option<Rc<Told>>, word: impl Fn() -> Word) -> Announced {
+    fn announce(&self, told: Option<Rc<Told<()>>>, word: impl Fn() -> Word) -> Announced {
         let version = self.announce_near(word);
         Announced { shard: self.0.shard.clone(), hub: self.0.hub.clone(), version, told }
     }

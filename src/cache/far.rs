@@ -1,12 +1,11 @@
 //! What all nodes keep together, as a cache sees it: asked before the load, told what is no longer
 //! true.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
+use crate::base::told::Told;
 use crate::error::Result;
 
 /// The level under a process, of a cache of these types.
@@ -17,10 +16,10 @@ pub(crate) trait Far<K, V> {
     fn get<'a>(&'a self, key: &'a K, tags: &'a [&'a str]) -> FarFuture<'a, Result<Asked<V>>>;
     /// Stores what was loaded after `stamps` were read; nobody waits for it.
     fn put(&self, key: &K, value: &V, ttl_ms: Option<u64>, stamps: Stamps);
-    /// Tells all nodes, however long it takes to reach them.
-    fn tell(&self, word: FarWord<'_, K>) -> Rc<Told>;
+    /// Tells all nodes, however long it takes to reach them: when the store has it, that is told.
+    fn tell(&self, word: FarWord<'_, K>) -> Rc<Told<()>>;
     /// The same of a key that has another value now.
-    fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told>;
+    fn write(&self, truth: Truth<'_, K, V>) -> Rc<Told<()>>;
 }
 
 pub(crate) type FarFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -52,32 +51,4 @@ pub(crate) struct Truth<'a, K, V> {
     pub(crate) key: &'a K,
     pub(crate) value: &'a V,
     pub(crate) ttl_ms: Option<u64>,
-}
-
-/// Whether a word has reached the store.
-#[derive(Default)]
-pub(crate) struct Told {
-    done: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
-}
-
-impl Told {
-    pub(crate) fn done(&self) {
-        self.done.set(true);
-        self.waiting.take().into_iter().for_each(Waker::wake);
-    }
-
-    pub(crate) async fn wait(&self) {
-        poll_fn(|cx| {
-            if self.done.get() {
-                return Poll::Ready(());
-            }
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|it| it.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
 }

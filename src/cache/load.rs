@@ -69,7 +69,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Cache<K, V> {
             }
             let Some(flight) = self.flight(&key) else { break };
             self.0.counting.count(|it| it.waits += 1);
-            match flight.ended().await {
+            match flight.end.told().await {
                 End::Loaded(value) => return Ok(value),
                 End::Failed(error) => return Err(error.unpack("the load of another")),
                 End::Abandoned => {}
@@ -189,7 +189,7 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
             }
             Err(error) => {
                 cache.0.counting.count(|it| it.loads_failed += 1);
-                self.flight.end(End::failed(error));
+                self.flight.end.tell(End::failed(error));
             }
         }
         loaded
@@ -203,14 +203,14 @@ impl<K: Hash + Eq + Clone + 'static, V: Clone + 'static> Lead<K, V> {
             let terms = Terms { expires_unix_ms, ..self.flight.terms.clone() };
             self.cache.put(self.key.clone(), value.clone(), terms);
         }
-        self.flight.end(End::Loaded(value.clone()));
+        self.flight.end.tell(End::Loaded(value.clone()));
         true_still
     }
 }
 
 impl<K: Hash + Eq + 'static, V: Clone + 'static> Drop for Lead<K, V> {
     fn drop(&mut self) {
-        self.flight.end(End::Abandoned); // no word after the first one counts
+        self.flight.end.tell(End::Abandoned); // no word after the first one counts
         let flights = &self.cache.0.flights;
         let own = |it: &Rc<Flight<V>>| Rc::ptr_eq(it, &self.flight);
         if flights.borrow().get(&self.key).is_some_and(own) {

@@ -2,10 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
+use crate::base::told::Told;
 use crate::limits::RESPONSE_WAITERS_MAX;
 
 /// What is being made, by key.
@@ -25,8 +24,7 @@ pub(super) enum End {
 
 #[derive(Default)]
 pub(super) struct Flight {
-    end: Cell<Option<End>>,
-    waiting: RefCell<Vec<Waker>>,
+    end: Told<End>,
     /// Those who have waited, and may still.
     waiters: Cell<usize>,
 }
@@ -59,20 +57,7 @@ impl Flight {
             return End::NotStored;
         }
         self.waiters.set(self.waiters.get() + 1);
-        let mut place = None;
-        poll_fn(|cx| match self.end.get() {
-            Some(end) => Poll::Ready(end),
-            None => {
-                let mut waiting = self.waiting.borrow_mut();
-                let place = *place.get_or_insert(waiting.len());
-                match waiting.get_mut(place) {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => waiting.push(cx.waker().clone()),
-                }
-                Poll::Pending
-            }
-        })
-        .await
+        self.end.told().await
     }
 }
 
@@ -92,12 +77,7 @@ impl Lead {
             flights.remove(&self.key);
         }
         drop(flights);
-        if self.flight.end.get().is_none() {
-            self.flight.end.set(Some(end));
-        }
-        for waker in self.flight.waiting.take() {
-            waker.wake();
-        }
+        self.flight.end.tell(end);
     }
 }
 
