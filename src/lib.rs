@@ -38,6 +38,8 @@ mod app;
 mod base;
 #[cfg(feature = "cache")]
 mod cache;
+#[cfg(feature = "db")]
+mod db;
 mod error;
 #[cfg(feature = "files")]
 mod files;
