@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::OnceLock;
 
 /// What handlers, middleware and the server return.
 ///
@@ -241,10 +242,38 @@ impl fmt::Debug for Error {
     }
 }
 
+/// What a cause is answered with, where it is known better than 500.
+#[derive(Clone, Copy)]
+pub(crate) struct Verdict {
+    pub(crate) status: u16,
+    pub(crate) message: &'static str,
+    /// Seconds after which it is worth another try.
+    pub(crate) retry_s: Option<u32>,
+}
+
+type Judge = fn(&(dyn StdError + 'static)) -> Option<Verdict>;
+
+/// Who knows the causes of databases, once there is one.
+static JUDGE: OnceLock<Judge> = OnceLock::new();
+
+/// Lets causes be judged from now on; one judge is enough.
+#[cfg(feature = "db")]
+pub(crate) fn judge_by(judge: Judge) {
+    let _ = JUDGE.set(judge);
+}
+
 #[diagnostic::do_not_recommend]
 impl<E: Into<Box<dyn StdError>>> From<E> for Error {
     fn from(cause: E) -> Error {
-        Error::new(500, "internal error").because(cause)
+        let cause = cause.into();
+        let Some(verdict) = JUDGE.get().and_then(|judge| judge(&*cause)) else {
+            return Error::new(500, "internal error").because(cause);
+        };
+        let error = Error::new(verdict.status, verdict.message).because(cause);
+        match verdict.retry_s {
+            Some(seconds) => error.set("retry-after", seconds.to_string()),
+            None => error,
+        }
     }
 }
 

@@ -108,6 +108,22 @@ pub use cache::{
     stats::CacheStats,
 };
 pub use cookie;
+#[cfg(feature = "postgres")]
+pub use db::listen::DbListener;
+#[cfg(feature = "db")]
+pub use db::{
+    adapt::DbChange,
+    backend::Backend,
+    counting::DbClosed,
+    fault::DbFault,
+    handle::{Db, DbPool},
+    health::DbAlert,
+    live::DbConnection,
+    options::DbOptions,
+    sizing::Sizing,
+    stats::{DbNamed, DbStats},
+    transaction::DbTransaction,
+};
 pub use error::{Error, Result};
 #[cfg(feature = "files")]
 pub use files::temp::TempFile;
@@ -131,6 +147,8 @@ pub use shard::background::Task;
 pub use shard::cancel::Cancel;
 pub use shard::stop::Stopping;
 pub use shard::time::{Elapsed, Interval, Sleep};
+#[cfg(feature = "db")]
+pub use sqlx;
 
 /// The README's sample is compiled with the other examples.
 #[cfg(doctest)]

@@ -11,6 +11,8 @@ pub(crate) mod conn;
 pub(crate) mod cookies;
 pub(crate) mod core;
 pub(crate) mod ctx;
+#[cfg(feature = "db")]
+mod database;
 pub(crate) mod events;
 pub(crate) mod field_lines;
 pub(crate) mod fields;

@@ -1,1 +1,25 @@
 //! Databases on a shard: sqlx, driven by the shard, with slices of one budget of connections.
+//!
+//! Read first: `slice.rs` (how queries and connections meet), then `keeper.rs` (what is done beside
+//! them).
+
+pub(crate) mod adapt;
+pub(crate) mod backend;
+mod budget;
+pub(crate) mod counting;
+mod execute;
+pub(crate) mod fault;
+pub(crate) mod handle;
+pub(crate) mod health;
+mod keeper;
+#[cfg(feature = "postgres")]
+pub(crate) mod listen;
+pub(crate) mod live;
+pub(crate) mod options;
+mod query;
+mod server;
+pub(crate) mod sizing;
+mod slice;
+pub(crate) mod stats;
+pub(crate) mod transaction;
+mod watch;

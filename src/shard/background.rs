@@ -46,7 +46,7 @@ impl Shard {
     }
 
     /// A task of the framework's own: not bounded, as whoever spawns it is.
-    #[cfg(feature = "cache")]
+    #[cfg(any(feature = "cache", feature = "db"))]
     pub(crate) fn spawn_own(&self, future: impl Future<Output = ()> + 'static) {
         self.0.tasks.spawn(Box::pin(future));
     }

@@ -28,6 +28,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
+#[cfg(feature = "db")]
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -68,6 +70,9 @@ pub(crate) struct Local {
     kept: RefCell<Vec<(TypeId, Rc<dyn Any>)>>,
     /// What was made once for all shards of the server.
     pub(crate) commons: Commons,
+    /// Work of this shard that other threads do: a virtual clock stands still meanwhile.
+    #[cfg(feature = "db")]
+    pub(crate) abroad: Arc<AtomicUsize>,
     /// A descriptor that the ring watches.
     pub(crate) watch: Watch,
     /// What tasks ask of the ring.
@@ -109,6 +114,8 @@ impl Local {
             spawned: Cell::new(0),
             kept: RefCell::default(),
             commons: Commons::default(),
+            #[cfg(feature = "db")]
+            abroad: Arc::default(),
             watch: Watch::default(),
             #[cfg(feature = "files")]
             operations: Rc::default(),

@@ -5,6 +5,8 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+#[cfg(feature = "db")]
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use super::answer::Answer;
@@ -110,6 +112,14 @@ impl Rig {
         poll_fn(|_| if self.settling.get() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
+    /// Whether another thread works for this shard.
+    fn is_abroad(&self) -> bool {
+        #[cfg(feature = "db")]
+        return self.local.abroad.load(Ordering::SeqCst) > 0;
+        #[cfg(not(feature = "db"))]
+        false
+    }
+
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let mut cx = Context::from_waker(Waker::noop());
@@ -120,7 +130,7 @@ impl Rig {
             if self.pump() || self.settling.replace(false) {
                 continue;
             }
-            if self.local.blocking.in_flight() > 0 {
+            if self.local.blocking.in_flight() > 0 || self.is_abroad() {
                 std::thread::yield_now();
                 continue;
             }

@@ -1,0 +1,417 @@
+//! What databases differ in.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{AssertSqlSafe, Connection, Database, Executor};
+
+use super::options::DbOptions;
+
+/// sqlx's name for what a connection is made with.
+pub(super) type ConnectWith<B> = <<B as Database>::Connection as Connection>::Options;
+
+/// A database that [`Shard::db`](crate::Shard::db) can reach: sqlx's `Sqlite`, `Postgres`, `MySql`,
+/// and `Any`, which is one of those by its URL.
+///
+/// ```
+/// use soloist::{Backend, Db, sqlx};
+///
+/// /// For code that does not care which.
+/// fn describe<B: Backend>(_: &Db<B>) -> &'static str {
+///     B::NAME
+/// }
+/// ```
+pub trait Backend: Database + sealed::Sealed {
+    /// What a connection is made with: the URL's, and what the options say.
+    #[doc(hidden)]
+    fn connect_with(url: &str, options: &DbOptions) -> Result<ConnectWith<Self>, sqlx::Error>;
+
+    /// Makes a new connection ready, and learns how its queries are stopped.
+    #[doc(hidden)]
+    fn greet(
+        conn: &mut Self::Connection,
+        options: &DbOptions,
+    ) -> impl Future<Output = Result<Stop, sqlx::Error>> + Send;
+
+    /// How many connections the server allows.
+    #[doc(hidden)]
+    fn rules(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Option<Rules>, sqlx::Error>> + Send;
+
+    /// Whether it is a copy, and how far behind.
+    #[doc(hidden)]
+    fn standing(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Standing, sqlx::Error>> + Send;
+
+    /// Runs a statement.
+    #[doc(hidden)]
+    fn run(
+        conn: &mut Self::Connection,
+        statement: String,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Whether one connection writes at a time, and the others of the process wait their turn.
+    #[doc(hidden)]
+    fn has_one_writer(_url: &str) -> bool {
+        false
+    }
+
+    /// Whether its data is gone with its last connection.
+    #[doc(hidden)]
+    fn is_in_memory(_url: &str) -> bool {
+        false
+    }
+
+    /// How a transaction begins that may write.
+    #[doc(hidden)]
+    fn begin(_url: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Prepared statements that a connection keeps.
+    #[doc(hidden)]
+    fn statements(_conn: &Self::Connection) -> usize {
+        0
+    }
+}
+
+pub(super) mod sealed {
+    /// Ours alone: what its items promise is held by this crate.
+    pub trait Sealed {}
+}
+
+/// How what runs on a connection is stopped from elsewhere.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// It is not.
+    Never,
+    /// By this statement on another connection.
+    Statement(String),
+    /// By a flag that the connection looks at while it works.
+    Flag(Arc<AtomicBool>),
+}
+
+impl Stop {
+    /// Makes a stopped connection ready to go on.
+    pub(super) fn reset(&self) {
+        if let Stop::Flag(flag) = self {
+            flag.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Connections that a server allows.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub connections_max: u64,
+    /// Of those, for administrators only.
+    pub reserved: u64,
+}
+
+/// Where a server stands among its copies.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub is_replica: bool,
+    pub lag_ms: u64,
+}
+
+impl Standing {
+    pub(super) const PRIMARY: Standing = Standing { is_replica: false, lag_ms: 0 };
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use std::str::FromStr;
+    use std::time::Duration;
+
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+    use sqlx::{Sqlite, SqliteConnection};
+
+    use super::*;
+    use crate::limits::{SQLITE_BUSY_MS_MAX, SQLITE_PROGRESS_OPS};
+
+    impl sealed::Sealed for Sqlite {}
+
+    impl Backend for Sqlite {
+        fn connect_with(
+            url: &str,
+            options: &DbOptions,
+        ) -> Result<SqliteConnectOptions, sqlx::Error> {
+            let with = SqliteConnectOptions::from_str(url)?
+                .busy_timeout(Duration::from_millis(SQLITE_BUSY_MS_MAX))
+                .foreign_keys(true)
+                .statement_cache_capacity(options.statements_max)
+                .thread_name(|n| format!("soloist-sqlite-{n}"));
+            if is_sqlite_memory(url) || url.contains("mode=ro") || url.contains("immutable") {
+                return Ok(with);
+            }
+            let with =
+                with.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
+            // Unless the URL says otherwise.
+            Ok(if url.contains("mode=") { with } else { with.create_if_missing(true) })
+        }
+
+        async fn greet(
+            conn: &mut SqliteConnection,
+            _options: &DbOptions,
+        ) -> Result<Stop, sqlx::Error> {
+            let flag = Arc::new(AtomicBool::new(false));
+            let seen = flag.clone();
+            let goes_on = move || !seen.load(Ordering::Acquire);
+            conn.lock_handle().await?.set_progress_handler(SQLITE_PROGRESS_OPS, goes_on);
+            Ok(Stop::Flag(flag))
+        }
+
+        async fn rules(_conn: &mut SqliteConnection) -> Result<Option<Rules>, sqlx::Error> {
+            Ok(None)
+        }
+
+        async fn run(conn: &mut SqliteConnection, statement: String) -> Result<(), sqlx::Error> {
+            conn.execute(AssertSqlSafe(statement)).await.map(drop)
+        }
+
+        async fn standing(_conn: &mut SqliteConnection) -> Result<Standing, sqlx::Error> {
+            Ok(Standing::PRIMARY)
+        }
+
+        fn has_one_writer(_url: &str) -> bool {
+            true
+        }
+
+        fn is_in_memory(url: &str) -> bool {
+            is_sqlite_memory(url)
+        }
+
+        fn begin(_url: &str) -> Option<&'static str> {
+            // One that has read before it writes would fail where another has written meanwhile.
+            Some("BEGIN IMMEDIATE")
+        }
+
+        fn statements(conn: &SqliteConnection) -> usize {
+            conn.cached_statements_size()
+        }
+    }
+}
+
+/// Whether such a URL is of SQLite, and of no file.
+fn is_sqlite_memory(url: &str) -> bool {
+    url.starts_with("sqlite:") && (url.contains(":memory:") || url.contains("mode=memory"))
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::str::FromStr;
+
+    use sqlx::postgres::PgConnectOptions;
+    use sqlx::{PgConnection, Postgres};
+
+    use super::*;
+
+    impl sealed::Sealed for Postgres {}
+
+    impl Backend for Postgres {
+        fn connect_with(url: &str, options: &DbOptions) -> Result<PgConnectOptions, sqlx::Error> {
+            let with =
+                PgConnectOptions::from_str(url)?.statement_cache_capacity(options.statements_max);
+            let is_named = with.get_application_name().is_some();
+            Ok(if is_named { with } else { with.application_name("soloist") })
+        }
+
+        async fn greet(conn: &mut PgConnection, options: &DbOptions) -> Result<Stop, sqlx::Error> {
+            if options.is_behind_pooler {
+                return Ok(Stop::Never);
+            }
+            let id: i32 = sqlx::query_scalar(PG_ID).fetch_one(conn).await?;
+            Ok(Stop::Statement(pg_stop(id.into())))
+        }
+
+        async fn rules(conn: &mut PgConnection) -> Result<Option<Rules>, sqlx::Error> {
+            let (connections_max, reserved) =
+                sqlx::query_as::<_, (i64, i64)>(PG_RULES).fetch_one(conn).await?;
+            Ok(Some(rules(connections_max, reserved)))
+        }
+
+        async fn run(conn: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+            conn.execute(AssertSqlSafe(statement)).await.map(drop)
+        }
+
+        async fn standing(conn: &mut PgConnection) -> Result<Standing, sqlx::Error> {
+            let (is_replica, lag_ms) =
+                sqlx::query_as::<_, (bool, i64)>(PG_STANDING).fetch_one(conn).await?;
+            Ok(Standing { is_replica, lag_ms: lag_ms.max(0) as u64 })
+        }
+
+        fn statements(conn: &PgConnection) -> usize {
+            conn.cached_statements_size()
+        }
+    }
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use std::str::FromStr;
+
+    use sqlx::mysql::MySqlConnectOptions;
+    use sqlx::{MySql, MySqlConnection};
+
+    use super::*;
+
+    impl sealed::Sealed for MySql {}
+
+    impl Backend for MySql {
+        fn connect_with(
+            url: &str,
+            options: &DbOptions,
+        ) -> Result<MySqlConnectOptions, sqlx::Error> {
+            let with = MySqlConnectOptions::from_str(url)?;
+            Ok(with.statement_cache_capacity(options.statements_max))
+        }
+
+        async fn greet(
+            conn: &mut MySqlConnection,
+            options: &DbOptions,
+        ) -> Result<Stop, sqlx::Error> {
+            if options.is_behind_pooler {
+                return Ok(Stop::Never);
+            }
+            let id: i64 = sqlx::query_scalar(MYSQL_ID).fetch_one(conn).await?;
+            Ok(Stop::Statement(mysql_stop(id)))
+        }
+
+        async fn rules(conn: &mut MySqlConnection) -> Result<Option<Rules>, sqlx::Error> {
+            let connections_max: i64 = sqlx::query_scalar(MYSQL_RULES).fetch_one(conn).await?;
+            Ok(Some(rules(connections_max, 0)))
+        }
+
+        async fn run(conn: &mut MySqlConnection, statement: String) -> Result<(), sqlx::Error> {
+            conn.execute(AssertSqlSafe(statement)).await.map(drop)
+        }
+
+        async fn standing(conn: &mut MySqlConnection) -> Result<Standing, sqlx::Error> {
+            let is_replica: i64 = sqlx::query_scalar(MYSQL_READ_ONLY).fetch_one(conn).await?;
+            // How far behind needs a privilege that applications lack.
+            Ok(Standing { is_replica: is_replica != 0, lag_ms: 0 })
+        }
+
+        fn statements(conn: &MySqlConnection) -> usize {
+            conn.cached_statements_size()
+        }
+    }
+}
+
+const PG_ID: &str = "SELECT pg_backend_pid()";
+const PG_RULES: &str = "SELECT current_setting('max_connections')::int8, \
+    current_setting('superuser_reserved_connections')::int8";
+/// A copy that has replayed all it was sent is not behind, however long ago that was.
+const PG_STANDING: &str = "SELECT pg_is_in_recovery(), CASE \
+    WHEN NOT pg_is_in_recovery() THEN 0 \
+    WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
+    ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()) * 1000, 0) \
+    END::int8";
+const MYSQL_ID: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
+const MYSQL_RULES: &str = "SELECT CAST(@@max_connections AS SIGNED)";
+#[cfg(feature = "mysql")]
+const MYSQL_READ_ONLY: &str = "SELECT CAST(@@read_only AS SIGNED)";
+
+fn pg_stop(id: i64) -> String {
+    format!("SELECT pg_cancel_backend({id})")
+}
+
+fn mysql_stop(id: i64) -> String {
+    format!("KILL QUERY {id}")
+}
+
+fn rules(connections_max: i64, reserved: i64) -> Rules {
+    Rules { connections_max: connections_max.max(0) as u64, reserved: reserved.max(0) as u64 }
+}
+
+mod any {
+    use std::str::FromStr;
+    use std::sync::Once;
+
+    use sqlx::any::AnyConnectOptions;
+    use sqlx::{Any, AnyConnection};
+
+    use super::*;
+
+    impl sealed::Sealed for Any {}
+
+    impl Backend for Any {
+        fn connect_with(url: &str, _options: &DbOptions) -> Result<AnyConnectOptions, sqlx::Error> {
+            static DRIVERS: Once = Once::new();
+            DRIVERS.call_once(sqlx::any::install_default_drivers);
+            // A file is made, as for who asks for SQLite by its type.
+            let is_file = url.starts_with("sqlite:") && !is_sqlite_memory(url);
+            if !is_file || url.contains("mode=") {
+                return AnyConnectOptions::from_str(url);
+            }
+            let first = if url.contains('?') { '&' } else { '?' };
+            AnyConnectOptions::from_str(&format!("{url}{first}mode=rwc"))
+        }
+
+        async fn greet(conn: &mut AnyConnection, options: &DbOptions) -> Result<Stop, sqlx::Error> {
+            match conn.backend_name() {
+                "SQLite" => {
+                    conn.execute(SQLITE_GREETING).await?;
+                    Ok(Stop::Never)
+                }
+                _ if options.is_behind_pooler => Ok(Stop::Never),
+                "PostgreSQL" => {
+                    let id: i32 = sqlx::query_scalar(PG_ID).fetch_one(conn).await?;
+                    Ok(Stop::Statement(pg_stop(id.into())))
+                }
+                _ => {
+                    let id: i64 = sqlx::query_scalar(MYSQL_ID).fetch_one(conn).await?;
+                    Ok(Stop::Statement(mysql_stop(id)))
+                }
+            }
+        }
+
+        async fn rules(conn: &mut AnyConnection) -> Result<Option<Rules>, sqlx::Error> {
+            match conn.backend_name() {
+                "PostgreSQL" => {
+                    let row = sqlx::query_as::<_, (i64, i64)>(PG_RULES).fetch_one(conn).await?;
+                    Ok(Some(rules(row.0, row.1)))
+                }
+                "MySQL" => {
+                    let connections_max = sqlx::query_scalar(MYSQL_RULES).fetch_one(conn).await?;
+                    Ok(Some(rules(connections_max, 0)))
+                }
+                _ => Ok(None),
+            }
+        }
+
+        async fn run(conn: &mut AnyConnection, statement: String) -> Result<(), sqlx::Error> {
+            conn.execute(AssertSqlSafe(statement)).await.map(drop)
+        }
+
+        async fn standing(conn: &mut AnyConnection) -> Result<Standing, sqlx::Error> {
+            if conn.backend_name() != "PostgreSQL" {
+                return Ok(Standing::PRIMARY);
+            }
+            let row = sqlx::query_as::<_, (bool, i64)>(PG_STANDING).fetch_one(conn).await?;
+            Ok(Standing { is_replica: row.0, lag_ms: row.1.max(0) as u64 })
+        }
+
+        fn has_one_writer(url: &str) -> bool {
+            url.starts_with("sqlite:")
+        }
+
+        fn is_in_memory(url: &str) -> bool {
+            is_sqlite_memory(url)
+        }
+
+        fn begin(url: &str) -> Option<&'static str> {
+            url.starts_with("sqlite:").then_some("BEGIN IMMEDIATE")
+        }
+    }
+
+    const SQLITE_GREETING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+        PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;";
+}

@@ -1,0 +1,127 @@
+//! A query as it is passed on, and what can be told from its text.
+
+use sqlx::{Database, Execute, SqlStr};
+
+/// The parts of a query, whose text can be looked at without taking it.
+pub(super) struct Parts<B: Database> {
+    sql: SqlStr,
+    arguments: Option<B::Arguments>,
+    statement: Option<B::Statement>,
+    is_persistent: bool,
+}
+
+impl<B: Database> Parts<B> {
+    pub(super) fn of<'q>(mut query: impl Execute<'q, B>) -> Result<Parts<B>, sqlx::Error> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        let (statement, is_persistent) = (query.statement().cloned(), query.persistent());
+        Ok(Parts { sql: query.sql(), arguments, statement, is_persistent })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.sql.as_str()
+    }
+}
+
+impl<'q, B: Database> Execute<'q, B> for Parts<B> {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&B::Statement> {
+        self.statement.as_ref()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<B::Arguments>, sqlx::error::BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_persistent
+    }
+}
+
+/// Whether a statement reads only, as far as its words tell: one that is not sure to is taken for
+/// one that writes. What a function does that it calls cannot be seen.
+pub(super) fn is_read(sql: &str) -> bool {
+    let mut words = Words(sql);
+    let Some(first) = words.next() else { return false };
+    let is = |word: &str, other: &str| word.eq_ignore_ascii_case(other);
+    let is_any = |word: &str, of: &[&str]| of.iter().any(|it| is(word, it));
+    if is_any(first, &["values", "show", "describe", "desc", "table"]) {
+        return !words.any(|it| is(it, "into"));
+    }
+    if is_any(first, &["select", "with", "explain"]) {
+        // FOR UPDATE, SELECT INTO, and changes within a WITH.
+        return !words.any(|it| {
+            is_any(
+                it,
+                &["into", "insert", "update", "delete", "merge", "replace", "share", "analyze"],
+            )
+        });
+    }
+    is(first, "pragma") && !sql.contains('=') && !sql.contains(';')
+}
+
+/// Words outside of quotes and comments.
+struct Words<'a>(&'a str);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        loop {
+            let rest = self.0;
+            let first = rest.chars().next()?;
+            if first.is_ascii_alphabetic() || first == '_' {
+                let is_in = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
+                let len = rest.find(|c| !is_in(c)).unwrap_or(rest.len());
+                self.0 = &rest[len..];
+                return Some(&rest[..len]);
+            }
+            let after = |open: usize, close: &str| {
+                let end = rest[open..].find(close).map(|at| open + at + close.len());
+                &rest[end.unwrap_or(rest.len())..]
+            };
+            self.0 = match first {
+                '\'' | '"' | '`' => after(1, &rest[..1]),
+                '-' if rest.starts_with("--") => after(2, "\n"),
+                '/' if rest.starts_with("/*") => after(2, "*/"),
+                _ => &rest[first.len_utf8()..],
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_write_is_not_taken_for_a_read() {
+        for (sql, reads) in [
+            ("SELECT 1", true),
+            ("  -- a comment, insert\n select * from t", true),
+            ("/* update */ (SELECT 'delete' FROM \"insert\")", true),
+            ("WITH a AS (SELECT 1) SELECT * FROM a", true),
+            ("WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a", false),
+            ("SELECT * FROM t FOR UPDATE", false),
+            ("select * from t for no key update", false),
+            ("SELECT * FROM t FOR SHARE", false),
+            ("SELECT * INTO u FROM t", false),
+            ("SELECT updated, inserted FROM t", true),
+            ("VALUES (1)", true),
+            ("EXPLAIN SELECT 1", true),
+            ("EXPLAIN ANALYZE SELECT f()", false),
+            ("INSERT INTO t VALUES (1)", false),
+            ("PRAGMA table_info(t)", true),
+            ("PRAGMA user_version = 3", false),
+            ("CREATE TABLE t (a)", false),
+            ("", false),
+            ("-- nothing", false),
+            ("SELECT 'never closed", true),
+            ("\u{e9}", false),
+        ] {
+            assert_eq!(is_read(sql), reads, "{sql}");
+        }
+    }
+}
