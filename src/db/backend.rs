@@ -334,6 +334,7 @@ fn rules(connections_max: i64, reserved: i64) -> Rules {
 mod any {
     use std::str::FromStr;
     use std::sync::Once;
+    use std::sync::atomic::AtomicUsize;
 
     use sqlx::any::AnyConnectOptions;
     use sqlx::{Any, AnyConnection};
@@ -346,11 +347,17 @@ mod any {
         fn connect_with(url: &str, _options: &DbOptions) -> Result<AnyConnectOptions, sqlx::Error> {
             static DRIVERS: Once = Once::new();
             DRIVERS.call_once(sqlx::any::install_default_drivers);
-            // A file is made, as for who asks for SQLite by its type.
-            let is_file = url.starts_with("sqlite:") && !is_sqlite_memory(url);
-            if !is_file || url.contains("mode=") {
+            if url.starts_with("sqlite:") && url.contains(":memory:") {
+                // It reads the URL for each connection: each would be a database of its own.
+                static COUNT: AtomicUsize = AtomicUsize::new(0);
+                let number = COUNT.fetch_add(1, Ordering::Relaxed);
+                let shared = format!("sqlite:file:soloist-{number}?mode=memory&cache=shared");
+                return AnyConnectOptions::from_str(&shared);
+            }
+            if !url.starts_with("sqlite:") || url.contains("mode=") {
                 return AnyConnectOptions::from_str(url);
             }
+            // A file is made, as for who asks for SQLite by its type.
             let first = if url.contains('?') { '&' } else { '?' };
             AnyConnectOptions::from_str(&format!("{url}{first}mode=rwc"))
         }

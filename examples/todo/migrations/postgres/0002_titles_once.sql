@@ -1,0 +1,1 @@
+CREATE UNIQUE INDEX todos_title ON todos (title);
