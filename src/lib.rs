@@ -120,7 +120,7 @@ pub use db::{
     health::DbAlert,
     live::DbConnection,
     options::DbOptions,
-    sizing::Sizing,
+    sizing::{DbPlace, LoadShape, Sizing, Workload},
     stats::{DbNamed, DbStats},
     transaction::DbTransaction,
 };
@@ -168,6 +168,9 @@ mod book {
     #[cfg(feature = "cache")]
     #[doc = include_str!("../docs/src/caches.md")]
     struct Caches;
+    #[cfg(feature = "db")]
+    #[doc = include_str!("../docs/src/databases.md")]
+    struct Databases;
     #[cfg(feature = "files")]
     #[doc = include_str!("../docs/src/files.md")]
     struct Files;
