@@ -1,10 +1,10 @@
-//! `&Db` as an executor of sqlx.
+//! `&Db`, and a connection of it, as executors of sqlx.
 
 use async_stream::try_stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
-use sqlx::{Acquire, Describe, Either, Executor, SqlStr, Transaction};
+use sqlx::{Acquire, Connection, Describe, Either, Executor, SqlStr, Transaction};
 
 use super::backend::Backend;
 use super::handle::Db;
@@ -17,7 +17,7 @@ impl<B: Backend> Db<B> {
     /// A connection for one query, and the turn to write if it needs it.
     async fn checkout_for(&self, sql: &str) -> Result<DbConnection<B>, sqlx::Error> {
         if !self.needs_kind() {
-            return self.slice_for(false).checkout().await;
+            return Ok(self.slice_for(false).checkout().await?.named(self.name));
         }
         let reads = is_read(sql);
         if !reads {
@@ -25,21 +25,35 @@ impl<B: Backend> Db<B> {
         }
         let slice = self.slice_for(reads);
         let turn = if reads { None } else { slice.turn().await? };
-        Ok(slice.checkout().await?.with_turn(turn))
+        Ok(slice.checkout().await?.named(self.name).with_turn(turn))
+    }
+
+    /// A connection for what asks about a query, and does not run it.
+    async fn checkout_to_ask(&self) -> Result<DbConnection<B>, sqlx::Error> {
+        Ok(self.slice_for(false).checkout().await?.named(self.name))
     }
 }
 
-/// One call on a connection that is checked out for it, within its time.
+/// One call on a connection, within its time.
 macro_rules! run {
-    ($db:ident, $query:ident, $method:ident) => {
+    ($conn:expr, $method:ident, $($argument:expr),+) => {{
+        let conn = &mut $conn;
+        let (sqlx, watch) = conn.start_query()?;
+        let outcome = watch.within(sqlx.$method($($argument),+)).await;
+        conn.end_query(outcome)
+    }};
+}
+
+/// One call on a connection that is checked out for it.
+macro_rules! run_on_one {
+    ($db:expr, $query:ident, $method:ident) => {{
+        let db = $db.clone();
         Box::pin(async move {
             let parts = Parts::of($query)?;
-            let mut conn = $db.checkout_for(parts.text()).await?;
-            let (sqlx, watch) = conn.begin();
-            let outcome = watch.within(sqlx.$method(parts)).await;
-            conn.end($db.name, outcome)
+            let mut conn = db.checkout_for(parts.text()).await?;
+            run!(conn, $method, parts)
         })
-    };
+    }};
 }
 
 impl<'c, B: Backend> Executor<'c> for &'_ Db<B>
@@ -53,8 +67,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        let db = self.clone();
-        run!(db, query, execute)
+        run_on_one!(self, query, execute)
     }
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -69,8 +82,86 @@ where
         try_stream! {
             let parts = Parts::of(query)?;
             let mut conn = db.checkout_for(parts.text()).await?;
-            let (sqlx, watch) = conn.begin();
-            let mut rows = sqlx.fetch_many(parts);
+            let mut rows = Executor::fetch_many(&mut conn, parts);
+            while let Some(row) = rows.next().await {
+                yield row?;
+            }
+        }
+        .boxed()
+    }
+
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<B::Row>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + sqlx::Execute<'q, B>,
+    {
+        run_on_one!(self, query, fetch_all)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<B::Row>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + sqlx::Execute<'q, B>,
+    {
+        run_on_one!(self, query, fetch_optional)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [B::TypeInfo],
+    ) -> BoxFuture<'e, Result<B::Statement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let db = self.clone();
+        Box::pin(async move {
+            let mut conn = db.checkout_to_ask().await?;
+            run!(conn, prepare_with, sql, parameters)
+        })
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<B>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let db = self.clone();
+        Box::pin(async move {
+            let mut conn = db.checkout_to_ask().await?;
+            run!(conn, describe, sql)
+        })
+    }
+}
+
+impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B>
+where
+    for<'a> &'a mut B::Connection: Executor<'a, Database = B>,
+{
+    type Database = B;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<B::QueryResult, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + sqlx::Execute<'q, B>,
+    {
+        Box::pin(async move { run!(*self, execute, query) })
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<B::QueryResult, B::Row>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + sqlx::Execute<'q, B>,
+    {
+        try_stream! {
+            let (sqlx, watch) = self.start_query()?;
+            let mut rows = sqlx.fetch_many(query);
             let mut count = 0;
             let outcome = loop {
                 match watch.within(rows.next()).await {
@@ -85,7 +176,7 @@ where
                 }
             };
             drop(rows);
-            conn.end(db.name, outcome)?;
+            self.end_query(outcome)?;
         }
         .boxed()
     }
@@ -95,8 +186,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        let db = self.clone();
-        run!(db, query, fetch_all)
+        Box::pin(async move { run!(*self, fetch_all, query) })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -107,8 +197,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        let db = self.clone();
-        run!(db, query, fetch_optional)
+        Box::pin(async move { run!(*self, fetch_optional, query) })
     }
 
     fn prepare_with<'e>(
@@ -119,13 +208,7 @@ where
     where
         'c: 'e,
     {
-        let db = self.clone();
-        Box::pin(async move {
-            let mut conn = db.slice_for(false).checkout().await?;
-            let (sqlx, watch) = conn.begin();
-            let outcome = watch.within(sqlx.prepare_with(sql, parameters)).await;
-            conn.end(db.name, outcome)
-        })
+        Box::pin(async move { run!(*self, prepare_with, sql, parameters) })
     }
 
     #[doc(hidden)]
@@ -133,13 +216,7 @@ where
     where
         'c: 'e,
     {
-        let db = self.clone();
-        Box::pin(async move {
-            let mut conn = db.slice_for(false).checkout().await?;
-            let (sqlx, watch) = conn.begin();
-            let outcome = watch.within(sqlx.describe(sql)).await;
-            conn.end(db.name, outcome)
-        })
+        Box::pin(async move { run!(*self, describe, sql) })
     }
 }
 
@@ -160,5 +237,20 @@ impl<'c, B: Backend> Acquire<'c> for &'_ Db<B> {
             db.has_written();
             db.slice_for(false).stock()?.begin().await
         })
+    }
+}
+
+/// For what is generic over it: queries on what it gives are sqlx's own, counted and bounded by
+/// nobody.
+impl<'c, B: Backend> Acquire<'c> for &'c mut DbConnection<B> {
+    type Database = B;
+    type Connection = &'c mut B::Connection;
+
+    fn acquire(self) -> BoxFuture<'c, Result<&'c mut B::Connection, sqlx::Error>> {
+        Box::pin(async move { Ok(&mut **self) })
+    }
+
+    fn begin(self) -> BoxFuture<'c, Result<Transaction<'c, B>, sqlx::Error>> {
+        Box::pin(Connection::begin(&mut **self))
     }
 }

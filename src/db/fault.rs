@@ -85,15 +85,10 @@ impl DbFault {
         }
     }
 
-    /// Whether the connection that it came over is to be closed.
-    pub(super) fn ends_connection(self) -> bool {
-        use DbFault::{ReadOnly, Restarting, TooManyClients, TooSlow, Unreachable};
-        matches!(self, ReadOnly | Restarting | TooManyClients | TooSlow | Unreachable)
-    }
-
     /// Whether the server is the cause, and not who asked.
     pub(super) fn is_of_server(self) -> bool {
-        self.ends_connection()
+        use DbFault::{ReadOnly, Restarting, TooManyClients, TooSlow, Unreachable};
+        matches!(self, ReadOnly | Restarting | TooManyClients | TooSlow | Unreachable)
     }
 
     fn verdict(self) -> Option<Verdict> {
@@ -115,12 +110,19 @@ impl DbFault {
     }
 }
 
+/// Whether the connection that an error came over is to be closed: nobody knows what comes next on
+/// it, or the server will not do.
+pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Protocol(_)) || DbFault::of(error).is_of_server()
+}
+
 fn of_io(error: &io::Error) -> DbFault {
     let pool = error.get_ref().and_then(|it| it.downcast_ref::<PoolError>());
     match pool {
         Some(PoolError::TimedOut { .. } | PoolError::Full { .. }) => DbFault::PoolExhausted,
         Some(PoolError::TooSlow { .. }) => DbFault::TooSlow,
         Some(PoolError::Away { fault, .. }) => *fault,
+        Some(PoolError::Spent) => DbFault::Cancelled,
         Some(PoolError::Closed) => DbFault::Unreachable,
         None if error.kind() == io::ErrorKind::StorageFull => DbFault::Full,
         None => DbFault::Unreachable,
@@ -166,6 +168,7 @@ pub(super) enum PoolError {
     Full { waiters_max: usize },
     TooSlow { ms: u64 },
     Away { why: Arc<str>, fault: DbFault },
+    Spent,
     Closed,
 }
 
@@ -182,6 +185,11 @@ impl fmt::Display for PoolError {
             }
             PoolError::TooSlow { ms } => write!(f, "no answer within {ms} ms (query_max)"),
             PoolError::Away { why, .. } => write!(f, "no connection: {why}"),
+            PoolError::Spent => write!(
+                f,
+                "an earlier query on this connection was lost or took too long: begin anew on \
+                 another one"
+            ),
             PoolError::Closed => write!(f, "the database is closed: its shard has ended"),
         }
     }
@@ -194,7 +202,9 @@ impl From<PoolError> for sqlx::Error {
         let kind = match error {
             PoolError::TimedOut { .. } | PoolError::TooSlow { .. } => io::ErrorKind::TimedOut,
             PoolError::Full { .. } => io::ErrorKind::WouldBlock,
-            PoolError::Away { .. } | PoolError::Closed => io::ErrorKind::NotConnected,
+            PoolError::Away { .. } | PoolError::Spent | PoolError::Closed => {
+                io::ErrorKind::NotConnected
+            }
         };
         sqlx::Error::Io(io::Error::new(kind, error))
     }

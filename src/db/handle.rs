@@ -166,9 +166,9 @@ impl<B: Backend> Db<B> {
             if *asked {
                 continue;
             }
-            let (sqlx, watch) = conn.begin();
+            let (sqlx, watch) = conn.start_query().map_err(cannot)?;
             let rules = watch.within(B::rules(sqlx)).await;
-            let rules = conn.end(None, rules).map_err(cannot)?;
+            let rules = conn.end_query(rules).map_err(cannot)?;
             *lock(&slice.server.rules) = rules;
             if let Some(misfit) = rules.and_then(|rules| slice.server.misfit(rules)) {
                 return Err(Error::from(misfit));
@@ -241,10 +241,11 @@ impl<B: Backend> Db<B> {
     /// ```
     /// # #[cfg(feature = "postgres")]
     /// # mod sample {
-    /// # use soloist::sqlx::Postgres;
+    /// # use soloist::sqlx::{self, Postgres};
     /// # use soloist::{Db, prelude::*};
     /// async fn load(db: &Db<Postgres>, csv: &[u8]) -> Result<u64> {
     ///     let mut conn = db.acquire().await?;
+    ///     sqlx::query("TRUNCATE users").execute(&mut conn).await?;
     ///     let mut copy = conn.copy_in_raw("COPY users FROM STDIN (FORMAT csv)").await?;
     ///     copy.send(csv).await?;
     ///     Ok(copy.finish().await?)
@@ -254,7 +255,7 @@ impl<B: Backend> Db<B> {
     pub async fn acquire(&self) -> Result<DbConnection<B>, sqlx::Error> {
         let slice = self.slice_for(matches!(self.route, Route::Replica));
         self.has_written();
-        Ok(slice.checkout().await?.lend())
+        Ok(slice.checkout().await?.named(self.name).lend())
     }
 
     /// A transaction, rolled back if it drops before its commit. On SQLite it may write: it waits for
@@ -278,7 +279,7 @@ impl<B: Backend> Db<B> {
     /// }
     /// # }
     /// ```
-    pub async fn begin(&self) -> Result<DbTransaction<B>, sqlx::Error> {
+    pub async fn begin(&self) -> Result<DbTransaction<'static, B>, sqlx::Error> {
         self.begin_by(B::begin(&self.slices[0].server.options.url), true).await
     }
 
@@ -304,7 +305,7 @@ impl<B: Backend> Db<B> {
     pub async fn begin_with(
         &self,
         statement: &'static str,
-    ) -> Result<DbTransaction<B>, sqlx::Error> {
+    ) -> Result<DbTransaction<'static, B>, sqlx::Error> {
         let upper = statement.to_ascii_uppercase();
         let writes = upper.contains("IMMEDIATE") || upper.contains("EXCLUSIVE");
         self.begin_by(Some(statement), writes).await
@@ -314,15 +315,15 @@ impl<B: Backend> Db<B> {
         &self,
         statement: Option<&'static str>,
         writes: bool,
-    ) -> Result<DbTransaction<B>, sqlx::Error> {
+    ) -> Result<DbTransaction<'static, B>, sqlx::Error> {
         self.has_written();
         let slice = self.slice_for(false);
         let turn = if writes { slice.turn().await? } else { None };
-        let mut conn = slice.checkout().await?.with_turn(turn);
-        let (sqlx, watch) = conn.begin();
+        let mut conn = slice.checkout().await?.named(self.name).with_turn(turn);
+        let (sqlx, watch) = conn.start_query()?;
         let statement = statement.map(sqlx::SqlSafeStr::into_sql_str);
         let begun = watch.within(B::TransactionManager::begin(sqlx, statement)).await;
-        conn.end(None, begun)?;
+        conn.end_query(begun)?;
         Ok(DbTransaction::new(conn.lend()))
     }
 

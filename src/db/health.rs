@@ -132,9 +132,9 @@ async fn look<B: Backend>(keeper: &Keeper<B>) {
     let within = Duration::from_millis(DB_HEALTH_MS);
     let asked = keeper.shard.timeout(within, async {
         let mut conn = slice.checkout().await?;
-        let (sqlx, watch) = conn.begin();
+        let (sqlx, watch) = conn.start_query()?;
         let standing = watch.within(B::standing(sqlx)).await;
-        conn.end(None, standing)
+        conn.end_query(standing)
     });
     let standing = asked.await.ok().and_then(Result::ok);
     let before = lock(&slice.server.standing).replace(standing);

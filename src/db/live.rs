@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::backend::{Backend, Stop};
 use super::counting::Closed;
-use super::fault::DbFault;
+use super::fault::{PoolError, ends_connection};
 use super::slice::Slice;
 use super::watch::{Abroad, Watch};
 
@@ -35,8 +35,10 @@ enum Known {
     Clean,
     /// It is held by who may have left something on it.
     Unproven,
-    /// A query runs on it.
+    /// A query runs on it, or was dropped before its end.
     Running,
+    /// A query that ran on it has taken too long.
+    Late,
     /// It is of no more use.
     Broken(Closed),
 }
@@ -44,7 +46,9 @@ enum Known {
 /// A connection on loan. Dropped, it goes back to its slice, if it is proven clean; is asked for a
 /// proof, if it is not known; is stopped and closed, if a query still runs on it.
 ///
-/// It is sqlx's own connection by `&mut *conn`: for what is more than a query, such as COPY.
+/// `&mut conn` is an executor of sqlx, whose queries are counted and bounded as those of
+/// [`Db`](crate::Db) are. `&mut *conn` is sqlx's own connection, for what is more than a query, such
+/// as COPY, or takes longer.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -54,7 +58,7 @@ enum Known {
 ///
 /// async fn journal(db: &Db<Sqlite>) -> Result<String> {
 ///     let mut conn = db.acquire().await?;
-///     Ok(sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *conn).await?)
+///     Ok(sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut conn).await?)
 /// }
 /// # }
 /// ```
@@ -63,6 +67,10 @@ pub struct DbConnection<B: Backend> {
     live: Option<Live<B>>,
     slice: Arc<Slice<B>>,
     known: Known,
+    /// Somebody uses it as he likes: no query proves it clean.
+    is_lent: bool,
+    /// What its queries are counted under.
+    name: Option<&'static str>,
     /// SQLite: the turn to write.
     turn: Option<OwnedSemaphorePermit>,
     abroad: Option<Abroad>,
@@ -71,8 +79,21 @@ pub struct DbConnection<B: Backend> {
 
 impl<B: Backend> DbConnection<B> {
     pub(super) fn new(live: Live<B>, slice: &Arc<Slice<B>>) -> Self {
-        let (slice, known) = (slice.clone(), Known::Clean);
-        DbConnection { live: Some(live), slice, known, turn: None, abroad: None, since: None }
+        DbConnection {
+            live: Some(live),
+            slice: slice.clone(),
+            known: Known::Clean,
+            is_lent: false,
+            name: None,
+            turn: None,
+            abroad: None,
+            since: None,
+        }
+    }
+
+    pub(super) fn named(mut self, name: Option<&'static str>) -> Self {
+        self.name = name;
+        self
     }
 
     pub(super) fn with_turn(mut self, turn: Option<OwnedSemaphorePermit>) -> Self {
@@ -82,24 +103,31 @@ impl<B: Backend> DbConnection<B> {
 
     /// For who uses it as he likes.
     pub(super) fn lend(mut self) -> Self {
-        self.known = Known::Unproven;
+        (self.is_lent, self.known) = (true, Known::Unproven);
         self
     }
 
+    /// It comes back: what its next query leaves is known again.
+    pub(super) fn lend_no_more(&mut self) {
+        self.is_lent = false;
+    }
+
     /// A query begins: what it runs on, and the watch over its time.
-    pub(super) fn begin(&mut self) -> (&mut B::Connection, &Watch) {
+    pub(super) fn start_query(&mut self) -> Result<(&mut B::Connection, &Watch), sqlx::Error> {
+        if let Known::Late | Known::Broken(_) = self.known {
+            return Err(PoolError::Spent.into());
+        }
         self.known = Known::Running;
         self.abroad = Some(Abroad::new(&self.slice.abroad));
         self.since = Some(Instant::now());
         let live = self.live.as_mut().expect("there until it drops");
         live.watch.start(self.slice.server.query_ms);
-        (&mut live.conn, &live.watch)
+        Ok((&mut live.conn, &live.watch))
     }
 
     /// The query has ended: with an error, without one, or (none) not in time.
-    pub(super) fn end<T>(
+    pub(super) fn end_query<T>(
         &mut self,
-        name: Option<&'static str>,
         outcome: Option<Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
         let took_ns = self.since.take().map_or(0, |it| it.elapsed().as_nanos() as u64);
@@ -108,23 +136,23 @@ impl<B: Backend> DbConnection<B> {
         live.watch.stop();
         let Some(outcome) = outcome else {
             self.slice.counting().timed_out();
-            // It drops as running: stopped on the server, then closed.
+            self.known = Known::Late;
             return Err(self.slice.too_slow().into());
         };
-        self.slice.counting().query(name, took_ns, outcome.is_err());
+        self.slice.counting().query(self.name, took_ns, outcome.is_err());
+        let well = if self.is_lent { Known::Unproven } else { Known::Clean };
         self.known = match &outcome {
-            Ok(_) => Known::Clean,
-            Err(error) => match DbFault::of(error) {
-                DbFault::NotFound => Known::Clean,
-                fault if fault.ends_connection() => Known::Broken(Closed::Error),
-                _ => Known::Unproven,
-            },
+            Ok(_) => well,
+            Err(sqlx::Error::RowNotFound) => well,
+            Err(error) if ends_connection(error) => Known::Broken(Closed::Error),
+            Err(_) => Known::Unproven,
         };
         outcome
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.known == Known::Running
+    /// Whether it answers to nobody any more, or not before a query has ended.
+    pub(super) fn is_unusable(&self) -> bool {
+        !matches!(self.known, Known::Clean | Known::Unproven)
     }
 
     pub(super) fn live(&self) -> &Live<B> {
@@ -157,7 +185,7 @@ impl<B: Backend> Drop for DbConnection<B> {
         match self.known {
             Known::Clean => self.slice.give_back(live),
             Known::Unproven => self.slice.prove(live, self.turn.take()),
-            Known::Running => self.slice.stop(live, self.turn.take()),
+            Known::Running | Known::Late => self.slice.stop(live, self.turn.take()),
             Known::Broken(why) => self.slice.close(live, why),
         }
     }

@@ -234,7 +234,7 @@ impl<B: Backend> Slice<B> {
     }
 
     async fn passes_test(&self, conn: &mut DbConnection<B>) -> bool {
-        let (sqlx, watch) = conn.begin();
+        let Ok((sqlx, watch)) = conn.start_query() else { return false };
         watch.start(DB_PROOF_MS_MAX);
         self.bell.ring();
         let passed = watch.within(sqlx.ping()).await;

@@ -2,7 +2,6 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{Connection, Transaction};
 use sqlx_core::transaction::TransactionManager;
 
 use super::backend::Backend;
@@ -28,31 +27,41 @@ use super::live::DbConnection;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct DbTransaction<B: Backend> {
-    conn: DbConnection<B>,
+pub struct DbTransaction<'c, B: Backend> {
+    conn: Held<'c, B>,
     is_open: bool,
 }
 
-impl<B: Backend> DbTransaction<B> {
-    pub(super) fn new(conn: DbConnection<B>) -> Self {
-        DbTransaction { conn, is_open: true }
-    }
+/// What a transaction runs on: a connection of its own, or that of the one around it.
+#[derive(Debug)]
+enum Held<'c, B: Backend> {
+    Own(DbConnection<B>),
+    Outer(&'c mut DbConnection<B>),
+}
 
-    /// Makes what it did last.
+impl<B: Backend> DbTransaction<'static, B> {
+    pub(super) fn new(conn: DbConnection<B>) -> Self {
+        DbTransaction { conn: Held::Own(conn), is_open: true }
+    }
+}
+
+impl<B: Backend> DbTransaction<'_, B> {
+    /// Makes what it did last; of a savepoint, a part of the transaction around it.
     ///
     /// # Errors
     /// When the server refuses, or is gone: then nobody knows whether it has happened.
     ///
     /// ```
     /// # use soloist::{Backend, DbTransaction, Result};
-    /// # async fn sample<B: Backend>(tx: DbTransaction<B>) -> Result<()> {
+    /// # async fn sample<B: Backend>(tx: DbTransaction<'_, B>) -> Result<()> {
     /// tx.commit().await?;
     /// # Ok(()) }
     /// ```
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        let (sqlx, watch) = self.conn.begin();
+        self.comes_back();
+        let (sqlx, watch) = self.start_query()?;
         let done = watch.within(B::TransactionManager::commit(sqlx)).await;
-        let done = self.conn.end(None, done);
+        let done = self.end_query(done);
         self.is_open = done.is_err();
         done
     }
@@ -64,19 +73,20 @@ impl<B: Backend> DbTransaction<B> {
     ///
     /// ```
     /// # use soloist::{Backend, DbTransaction, Result};
-    /// # async fn sample<B: Backend>(tx: DbTransaction<B>) -> Result<()> {
+    /// # async fn sample<B: Backend>(tx: DbTransaction<'_, B>) -> Result<()> {
     /// tx.rollback().await?;
     /// # Ok(()) }
     /// ```
     pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        let (sqlx, watch) = self.conn.begin();
+        self.comes_back();
+        let (sqlx, watch) = self.start_query()?;
         let done = watch.within(B::TransactionManager::rollback(sqlx)).await;
-        let done = self.conn.end(None, done);
+        let done = self.end_query(done);
         self.is_open = done.is_err();
         done
     }
 
-    /// A savepoint: a transaction within this one, sqlx's own, rolled back alone if it drops.
+    /// A savepoint: a transaction within this one, rolled back alone if it drops.
     ///
     /// # Errors
     /// When the server refuses, or is gone.
@@ -99,30 +109,46 @@ impl<B: Backend> DbTransaction<B> {
     /// }
     /// # }
     /// ```
-    pub async fn begin(&mut self) -> Result<Transaction<'_, B>, sqlx::Error> {
-        Connection::begin(&mut *self.conn).await
+    pub async fn begin(&mut self) -> Result<DbTransaction<'_, B>, sqlx::Error> {
+        let (sqlx, watch) = self.start_query()?;
+        let begun = watch.within(B::TransactionManager::begin(sqlx, None)).await;
+        self.end_query(begun)?;
+        Ok(DbTransaction { conn: Held::Outer(&mut *self), is_open: true })
+    }
+
+    /// Its end tells what is left on its connection, unless it is another's.
+    fn comes_back(&mut self) {
+        if let Held::Own(conn) = &mut self.conn {
+            conn.lend_no_more();
+        }
     }
 }
 
-impl<B: Backend> Deref for DbTransaction<B> {
-    type Target = B::Connection;
+impl<B: Backend> Deref for DbTransaction<'_, B> {
+    type Target = DbConnection<B>;
 
-    fn deref(&self) -> &B::Connection {
-        &self.conn
+    fn deref(&self) -> &DbConnection<B> {
+        match &self.conn {
+            Held::Own(conn) => conn,
+            Held::Outer(conn) => conn,
+        }
     }
 }
 
-impl<B: Backend> DerefMut for DbTransaction<B> {
-    fn deref_mut(&mut self) -> &mut B::Connection {
-        &mut self.conn
+impl<B: Backend> DerefMut for DbTransaction<'_, B> {
+    fn deref_mut(&mut self) -> &mut DbConnection<B> {
+        match &mut self.conn {
+            Held::Own(conn) => conn,
+            Held::Outer(conn) => conn,
+        }
     }
 }
 
-impl<B: Backend> Drop for DbTransaction<B> {
+impl<B: Backend> Drop for DbTransaction<'_, B> {
     fn drop(&mut self) {
-        // While a commit or rollback runs, its connection is stopped and closed.
-        if self.is_open && !self.conn.is_running() {
-            B::TransactionManager::start_rollback(&mut self.conn);
+        // A connection whose query has not ended is stopped and closed.
+        if self.is_open && !self.is_unusable() {
+            B::TransactionManager::start_rollback(&mut ***self);
         }
     }
 }
