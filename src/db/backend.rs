@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::{AssertSqlSafe, Connection, Database, Executor};
 
+use super::call::Call;
 use super::options::DbOptions;
 
 /// sqlx's name for what a connection is made with.
@@ -22,7 +23,7 @@ pub(super) type ConnectWith<B> = <<B as Database>::Connection as Connection>::Op
 ///     B::NAME
 /// }
 /// ```
-pub trait Backend: Database + sealed::Sealed {
+pub trait Backend: Call {
     /// What a connection is made with: the URL's, and what the options say.
     #[doc(hidden)]
     fn connect_with(url: &str, options: &DbOptions) -> Result<ConnectWith<Self>, sqlx::Error>;
@@ -78,11 +79,6 @@ pub trait Backend: Database + sealed::Sealed {
     }
 }
 
-pub(super) mod sealed {
-    /// Ours alone: what its items promise is held by this crate.
-    pub trait Sealed {}
-}
-
 /// How what runs on a connection is stopped from elsewhere.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
@@ -135,8 +131,6 @@ mod sqlite {
 
     use super::*;
     use crate::limits::{SQLITE_BUSY_MS_MAX, SQLITE_PROGRESS_OPS};
-
-    impl sealed::Sealed for Sqlite {}
 
     impl Backend for Sqlite {
         fn connect_with(
@@ -213,8 +207,6 @@ mod postgres {
 
     use super::*;
 
-    impl sealed::Sealed for Postgres {}
-
     impl Backend for Postgres {
         fn connect_with(url: &str, options: &DbOptions) -> Result<PgConnectOptions, sqlx::Error> {
             let with =
@@ -261,8 +253,6 @@ mod mysql {
     use sqlx::{MySql, MySqlConnection};
 
     use super::*;
-
-    impl sealed::Sealed for MySql {}
 
     impl Backend for MySql {
         fn connect_with(
@@ -340,8 +330,6 @@ mod any {
     use sqlx::{Any, AnyConnection};
 
     use super::*;
-
-    impl sealed::Sealed for Any {}
 
     impl Backend for Any {
         fn connect_with(url: &str, _options: &DbOptions) -> Result<AnyConnectOptions, sqlx::Error> {

@@ -39,7 +39,7 @@ macro_rules! run {
     ($conn:expr, $method:ident, $($argument:expr),+) => {{
         let conn = &mut $conn;
         let (sqlx, watch) = conn.start_query()?;
-        let outcome = watch.within(sqlx.$method($($argument),+)).await;
+        let outcome = watch.within(B::$method(sqlx, $($argument),+)).await;
         conn.end_query(outcome)
     }};
 }
@@ -56,10 +56,7 @@ macro_rules! run_on_one {
     }};
 }
 
-impl<'c, B: Backend> Executor<'c> for &'_ Db<B>
-where
-    for<'a> &'a mut B::Connection: Executor<'a, Database = B>,
-{
+impl<'c, B: Backend> Executor<'c> for &'_ Db<B> {
     type Database = B;
 
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<B::QueryResult, sqlx::Error>>
@@ -137,10 +134,7 @@ where
     }
 }
 
-impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B>
-where
-    for<'a> &'a mut B::Connection: Executor<'a, Database = B>,
-{
+impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
     type Database = B;
 
     fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<B::QueryResult, sqlx::Error>>
@@ -148,7 +142,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, execute, query) })
+        Box::pin(async move { run!(*self, execute, Parts::of(query)?) })
     }
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -160,8 +154,9 @@ where
         E: 'q + sqlx::Execute<'q, B>,
     {
         try_stream! {
+            let parts = Parts::of(query)?;
             let (sqlx, watch) = self.start_query()?;
-            let mut rows = sqlx.fetch_many(query);
+            let mut rows = B::fetch_many(sqlx, parts);
             let mut count = 0;
             let outcome = loop {
                 match watch.within(rows.next()).await {
@@ -186,7 +181,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, fetch_all, query) })
+        Box::pin(async move { run!(*self, fetch_all, Parts::of(query)?) })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -197,7 +192,7 @@ where
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, fetch_optional, query) })
+        Box::pin(async move { run!(*self, fetch_optional, Parts::of(query)?) })
     }
 
     fn prepare_with<'e>(

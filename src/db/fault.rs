@@ -22,7 +22,6 @@ use crate::error::Verdict;
 ///     }
 /// }
 /// assert_eq!(as_answer(sqlx::Error::RowNotFound).status(), 404);
-/// assert_eq!(as_answer(sqlx::Error::PoolTimedOut).status(), 503);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,6 +6,7 @@
 pub(crate) mod adapt;
 pub(crate) mod backend;
 mod budget;
+mod call;
 pub(crate) mod counting;
 mod execute;
 pub(crate) mod fault;

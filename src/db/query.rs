@@ -3,7 +3,7 @@
 use sqlx::{Database, Execute, SqlStr};
 
 /// The parts of a query, whose text can be looked at without taking it.
-pub(super) struct Parts<B: Database> {
+pub struct Parts<B: Database> {
     sql: SqlStr,
     arguments: Option<B::Arguments>,
     statement: Option<B::Statement>,

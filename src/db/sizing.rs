@@ -68,7 +68,7 @@ pub enum LoadShape {
 /// ```
 /// use std::time::Duration;
 /// use soloist::{DbPlace, Sizing};
-/// let minutes = |count| Duration::from_secs(60 * count);
+/// let minutes = |count: u64| Duration::from_secs(60 * count);
 /// assert_eq!(Sizing::ssd(4).placed(DbPlace::BehindBalancer).lifetime, minutes(4));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
