@@ -1,5 +1,12 @@
 //! A JSON array of any length, written row by row.
 
+#[cfg(feature = "db")]
+use std::future::poll_fn;
+#[cfg(feature = "db")]
+use std::pin::pin;
+
+#[cfg(feature = "db")]
+use futures_core::Stream as Source;
 use serde::Serialize;
 
 use super::ctx::Ctx;
@@ -28,6 +35,42 @@ impl<S> Ctx<S> {
         self.check_open()?;
         let out = Stream::begin(&self.core, "application/json")?;
         Ok(Rows { out, gathered: Vec::new(), any: false })
+    }
+
+    /// Answers with the rows of a query as a JSON array, which never lies in memory whole: they are
+    /// taken from the database as fast as the client reads.
+    ///
+    /// A client that is slow holds a connection to the database for as long as it takes.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # mod sample {
+    /// # use soloist::sqlx::{self, Sqlite};
+    /// # use soloist::{Db, prelude::*};
+    /// async fn names(cx: &Ctx<Db<Sqlite>>) -> Result<Reply> {
+    ///     let query = sqlx::query_scalar::<_, String>("SELECT name FROM users");
+    ///     cx.json_stream(query.fetch(cx.state())).await
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The query's, if it fails before its first row: it is answered as any other. One that fails
+    /// later cuts the connection: nobody takes half an array for a whole one.
+    #[cfg(feature = "db")]
+    pub async fn json_stream<T, E>(&self, rows: impl Source<Item = Result<T, E>>) -> Result<Reply>
+    where
+        T: Serialize,
+        E: Into<Box<dyn std::error::Error>>,
+    {
+        let mut rows = pin!(rows);
+        let mut next = poll_fn(|cx| rows.as_mut().poll_next(cx)).await.transpose()?;
+        let mut out = self.json_rows().await?;
+        while let Some(row) = next {
+            out.push(&row).await?;
+            next = poll_fn(|cx| rows.as_mut().poll_next(cx)).await.transpose()?;
+        }
+        out.finish().await
     }
 }
 
