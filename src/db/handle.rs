@@ -25,9 +25,9 @@ use crate::shard::Shard;
 /// Made by [`Shard::db`](crate::Shard::db); clones are the same.
 ///
 /// `&db` is an executor of sqlx: `query`, `query_as`, the checked macros, `QueryBuilder` and
-/// migrations work on it as on a pool of its own. A query that ends well gives its connection to the
-/// next at once; one that is dropped, as a request that was cancelled drops it, is stopped on the
-/// server.
+/// migrations work on it as on a pool of its own. A query that ends well gives its connection to
+/// the next at once; one that is dropped, as a request that was cancelled drops it, is stopped on
+/// the server.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -258,8 +258,8 @@ impl<B: Backend> Db<B> {
         Ok(slice.checkout().await?.named(self.name).lend())
     }
 
-    /// A transaction, rolled back if it drops before its commit. On SQLite it may write: it waits for
-    /// the other writers of the process first.
+    /// A transaction, rolled back if it drops before its commit. On SQLite it may write: it waits
+    /// for the other writers of the process first.
     ///
     /// # Errors
     /// When no connection becomes free in time, or the server refuses.
@@ -273,7 +273,7 @@ impl<B: Backend> Db<B> {
     ///     let mut tx = db.begin().await?;
     ///     for (id, change) in [(from, -cents), (to, cents)] {
     ///         let query = sqlx::query("UPDATE accounts SET cents = cents + $1 WHERE id = $2");
-    ///         query.bind(change).bind(id).execute(&mut *tx).await?; // an error drops it: rolled back
+    ///         query.bind(change).bind(id).execute(&mut *tx).await?; // an error rolls back
     ///     }
     ///     Ok(tx.commit().await?)
     /// }
@@ -283,8 +283,8 @@ impl<B: Backend> Db<B> {
         self.begin_by(B::begin(&self.slices[0].server.options.url), true).await
     }
 
-    /// As [`begin`](Db::begin), by a statement of your own: `BEGIN ISOLATION LEVEL SERIALIZABLE`, or
-    /// `BEGIN` on SQLite for reads that see one state.
+    /// As [`begin`](Db::begin), by a statement of your own: `BEGIN ISOLATION LEVEL SERIALIZABLE`,
+    /// or `BEGIN` on SQLite for reads that see one state.
     ///
     /// # Errors
     /// As of [`begin`](Db::begin).
@@ -296,7 +296,7 @@ impl<B: Backend> Db<B> {
     /// # use soloist::{Db, prelude::*};
     /// async fn total(db: &Db<Postgres>) -> Result<i64> {
     ///     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    ///     let sum: i64 = sqlx::query_scalar("SELECT sum(n)::int8 FROM t").fetch_one(&mut *tx).await?;
+    ///     let sum = sqlx::query_scalar("SELECT sum(n)::int8 FROM t").fetch_one(&mut *tx).await?;
     ///     tx.commit().await?;
     ///     Ok(sum)
     /// }
@@ -351,7 +351,7 @@ impl<B: Backend> Db<B> {
     }
 
     /// Another URL for the primary, from now on: after a fail-over, or with a new password.
-    /// Connections in use are closed when they come back, idle ones within a second. For all shards.
+    /// Connections in use are closed when they come back, idle ones within a second, on all shards.
     ///
     /// # Errors
     /// A URL that cannot be read.

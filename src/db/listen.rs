@@ -7,8 +7,8 @@ use super::fault::DbFault;
 use super::handle::{Db, DbPool};
 use crate::error::Result;
 
-/// Channels that are listened to, on a connection of its own: see [`Db::listen`]. It is taken out of
-/// the budget for as long as this lives, and made again when it is lost.
+/// Channels that are listened to, on a connection of its own: see [`Db::listen`]. It is taken out
+/// of the budget for as long as this lives, and made again when it is lost.
 ///
 /// ```
 /// # use soloist::{DbListener, Result, prelude::*};

@@ -47,8 +47,8 @@ enum Known {
 /// proof, if it is not known; is stopped and closed, if a query still runs on it.
 ///
 /// `&mut conn` is an executor of sqlx, whose queries are counted and bounded as those of
-/// [`Db`](crate::Db) are. `&mut *conn` is sqlx's own connection, for what is more than a query, such
-/// as COPY, or takes longer.
+/// [`Db`](crate::Db) are. `&mut *conn` is sqlx's own connection, for what is more than a query,
+/// such as COPY, or takes longer.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]

@@ -201,9 +201,9 @@ impl DbOptions {
         self
     }
 
-    /// How long a query may take: then it is cancelled on the server, and its request gets 503. In a
-    /// transaction, and on a connection of [`Db::acquire`](crate::Db::acquire), it bounds how long
-    /// a statement may go on once its request is gone. Default 30 s.
+    /// How long a query may take: then it is cancelled on the server, and its request gets 503. A
+    /// transaction is over with it. Not bounded is what runs on sqlx's own connection
+    /// ([`Db::acquire`](crate::Db::acquire)), such as COPY and migrations. Default 30 s.
     ///
     /// ```
     /// # use soloist::DbOptions;

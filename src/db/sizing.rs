@@ -6,8 +6,8 @@ use serde::Serialize;
 
 /// Sizes and times of a pool, for all shards: see [`DbOptions::sized`](crate::DbOptions::sized).
 ///
-/// They are where to begin. Then measure: waits say that there are too few, idle ones that there are
-/// too many.
+/// They are where to begin. Then measure: waits say that there are too few, idle ones that there
+/// are too many.
 ///
 /// ```
 /// use soloist::Sizing;

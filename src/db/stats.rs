@@ -11,8 +11,8 @@ use super::health::DbAlert;
 use super::slice::Slice;
 use super::watch::lock;
 
-/// Numbers of a database's connections and queries since the start: see [`Db::stats`]. As JSON it is
-/// an object of the same names.
+/// Numbers of a database's connections and queries since the start: see [`Db::stats`]. As JSON it
+/// is an object of the same names.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]

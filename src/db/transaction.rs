@@ -7,9 +7,9 @@ use sqlx_core::transaction::TransactionManager;
 use super::backend::Backend;
 use super::live::DbConnection;
 
-/// A transaction: see [`Db::begin`](crate::Db::begin). Queries run on `&mut *tx`. Dropped before its
-/// [`commit`](DbTransaction::commit), by an error, a panic or a request that was cancelled, it is
-/// rolled back, and its connection is used again only when that is proven.
+/// A transaction: see [`Db::begin`](crate::Db::begin). Queries run on `&mut *tx`. Dropped before
+/// its [`commit`](DbTransaction::commit), by an error, a panic or a request that was cancelled, it
+/// is rolled back, and its connection is used again only when that is proven.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
