@@ -15,8 +15,8 @@ impl<S> Ctx<S> {
     /// well, until the request writes; what follows goes to the primary, so that it sees its own
     /// writes. Without replicas it is the same as `db`.
     ///
-    /// What a statement does is told from its words: a `SELECT` of a function that writes is to be run
-    /// on [`Db::primary`].
+    /// What a statement does is told from its words: a `SELECT` of a function that writes is to be
+    /// run on [`Db::primary`].
     ///
     /// ```
     /// # #[cfg(feature = "postgres")]
