@@ -46,14 +46,11 @@ impl Budget {
         lock(&self.inner).seats[shard].bell = Some(bell);
     }
 
-    /// A shard has ended: what it holds is free.
+    /// A shard has ended: it waits for none, and gives back what it holds as that drops.
     pub(super) fn leave(&self, shard: usize) {
         let mut inner = lock(&self.inner);
-        let seat = &mut inner.seats[shard];
-        seat.bell = None;
-        seat.held = 0;
+        inner.seats[shard].bell = None;
         self.want_in(&mut inner, shard, 0);
-        inner.ring_wanting();
     }
 
     /// One more lease for a shard; false if there is none, which is remembered until it takes one
@@ -261,6 +258,8 @@ mod tests {
         assert_eq!(budget.surplus(0, 5), 0);
         assert!(!budget.take(0, 1));
         budget.leave(0);
+        assert_eq!(budget.held(), 5, "they are on loan, and come back");
+        (0..5).for_each(|_| budget.give_back(0));
         assert_eq!(budget.held(), 0);
     }
 }
