@@ -54,6 +54,16 @@ pub trait Backend: Call {
         statement: String,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
+    /// Makes one of which nobody knows what was left on it as if it were new; an error, if it
+    /// cannot be, or is in a transaction.
+    #[doc(hidden)]
+    fn cleanse(
+        conn: &mut Self::Connection,
+        _options: &DbOptions,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        conn.ping()
+    }
+
     /// Whether one connection writes at a time, and the others of the process wait their turn.
     #[doc(hidden)]
     fn has_one_writer(_url: &str) -> bool {
@@ -64,6 +74,13 @@ pub trait Backend: Call {
     #[doc(hidden)]
     fn is_in_memory(_url: &str) -> bool {
         false
+    }
+
+    /// Whether a pooler stands between that knows of no prepared statements.
+    #[doc(hidden)]
+    fn is_pooled(url: &str, options: &DbOptions) -> bool {
+        // MySQL's protocol has them closed by number, and its poolers translate those.
+        url.starts_with("postgres") && options.is_behind_pooler && options.statements_max == 0
     }
 
     /// How a transaction begins that may write.
@@ -203,7 +220,7 @@ mod postgres {
     use std::str::FromStr;
 
     use sqlx::postgres::PgConnectOptions;
-    use sqlx::{PgConnection, Postgres};
+    use sqlx::{PgConnection, Postgres, Row};
 
     use super::*;
 
@@ -219,24 +236,27 @@ mod postgres {
             if options.is_behind_pooler {
                 return Ok(Stop::Never);
             }
-            let id: i32 = sqlx::query_scalar(PG_ID).fetch_one(conn).await?;
-            Ok(Stop::Statement(pg_stop(id.into())))
+            let row = sqlx::raw_sql(PG_ID).fetch_one(conn).await?;
+            Ok(Stop::Statement(pg_stop(row.try_get::<i32, _>(0)?.into())))
         }
 
         async fn rules(conn: &mut PgConnection) -> Result<Option<Rules>, sqlx::Error> {
-            let (connections_max, reserved) =
-                sqlx::query_as::<_, (i64, i64)>(PG_RULES).fetch_one(conn).await?;
-            Ok(Some(rules(connections_max, reserved)))
+            let row = sqlx::raw_sql(PG_RULES).fetch_one(conn).await?;
+            Ok(Some(rules(row.try_get(0)?, row.try_get(1)?)))
         }
 
         async fn run(conn: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
             conn.execute(AssertSqlSafe(statement)).await.map(drop)
         }
 
+        async fn cleanse(conn: &mut PgConnection, options: &DbOptions) -> Result<(), sqlx::Error> {
+            conn.execute(sqlx::raw_sql(pg_cleanse(options))).await.map(drop)
+        }
+
         async fn standing(conn: &mut PgConnection) -> Result<Standing, sqlx::Error> {
-            let (is_replica, lag_ms) =
-                sqlx::query_as::<_, (bool, i64)>(PG_STANDING).fetch_one(conn).await?;
-            Ok(Standing { is_replica, lag_ms: lag_ms.max(0) as u64 })
+            let row = sqlx::raw_sql(PG_STANDING).fetch_one(conn).await?;
+            let lag_ms: i64 = row.try_get(1)?;
+            Ok(Standing { is_replica: row.try_get(0)?, lag_ms: lag_ms.max(0) as u64 })
         }
 
         fn statements(conn: &PgConnection) -> usize {
@@ -304,10 +324,21 @@ const PG_STANDING: &str = "SELECT pg_is_in_recovery(), CASE \
     WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
     ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()) * 1000, 0) \
     END::int8";
+/// Divides by zero in a transaction: it began before its statement.
+const PG_PROOF: &str = "SELECT 1 / (now() = statement_timestamp())::int";
+/// `DISCARD ALL` without prepared statements, which sqlx counts on.
+const PG_CLEANSE: &str = "SELECT 1 / (now() = statement_timestamp())::int; CLOSE ALL; \
+    SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); \
+    DISCARD TEMP; DISCARD SEQUENCES";
 const MYSQL_ID: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
 const MYSQL_RULES: &str = "SELECT CAST(@@max_connections AS SIGNED)";
 #[cfg(feature = "mysql")]
 const MYSQL_READ_ONLY: &str = "SELECT CAST(@@read_only AS SIGNED)";
+
+fn pg_cleanse(options: &DbOptions) -> &'static str {
+    // A pooler's sessions are not ours.
+    if options.is_behind_pooler { PG_PROOF } else { PG_CLEANSE }
+}
 
 fn pg_stop(id: i64) -> String {
     format!("SELECT pg_cancel_backend({id})")
@@ -384,6 +415,13 @@ mod any {
 
         async fn run(conn: &mut AnyConnection, statement: String) -> Result<(), sqlx::Error> {
             conn.execute(AssertSqlSafe(statement)).await.map(drop)
+        }
+
+        async fn cleanse(conn: &mut AnyConnection, options: &DbOptions) -> Result<(), sqlx::Error> {
+            if conn.backend_name() != "PostgreSQL" {
+                return conn.ping().await;
+            }
+            conn.execute(sqlx::raw_sql(pg_cleanse(options))).await.map(drop)
         }
 
         async fn standing(conn: &mut AnyConnection) -> Result<Standing, sqlx::Error> {

@@ -6,18 +6,24 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use sqlx::{Acquire, Connection, Describe, Either, Executor, SqlStr, Transaction};
 
+use sqlx_core::transaction::TransactionManager;
+
 use super::backend::Backend;
 use super::handle::Db;
 use super::live::DbConnection;
-use super::query::{Parts, is_read};
+use super::query::{Parts, is_read, leaves_state};
 use super::watch::yield_now;
 use crate::limits::DB_ROWS_A_TURN;
 
 impl<B: Backend> Db<B> {
     /// A connection for one query, and the turn to write if it needs it.
     async fn checkout_for(&self, sql: &str) -> Result<DbConnection<B>, sqlx::Error> {
+        let ready = |conn: DbConnection<B>| {
+            let conn = conn.named(self.name);
+            if leaves_state(sql) { conn.lend() } else { conn }
+        };
         if !self.needs_kind() {
-            return Ok(self.slice_for(false).checkout().await?.named(self.name));
+            return Ok(ready(self.slice_for(false).checkout().await?));
         }
         let reads = is_read(sql);
         if !reads {
@@ -25,7 +31,7 @@ impl<B: Backend> Db<B> {
         }
         let slice = self.slice_for(reads);
         let turn = if reads { None } else { slice.turn().await? };
-        Ok(slice.checkout().await?.named(self.name).with_turn(turn))
+        Ok(ready(slice.checkout().await?).with_turn(turn))
     }
 
     /// A connection for what asks about a query, and does not run it.
@@ -44,14 +50,38 @@ macro_rules! run {
     }};
 }
 
-/// One call on a connection that is checked out for it.
+/// One query on a connection, within its time: in a transaction of its own, where a pooler would
+/// run its halves on two connections.
+macro_rules! run_query {
+    ($conn:expr, $method:ident, $parts:expr) => {{
+        let (conn, mut parts) = (&mut $conn, $parts);
+        let is_pinned = conn.must_pin(&mut parts);
+        let (sqlx, watch) = conn.start_query()?;
+        let outcome = watch.within(async {
+            if !is_pinned {
+                return B::$method(sqlx, parts).await;
+            }
+            B::TransactionManager::begin(sqlx, None).await?;
+            let outcome = B::$method(sqlx, parts).await;
+            match outcome {
+                Ok(_) => B::TransactionManager::commit(sqlx).await?,
+                Err(_) => drop(B::TransactionManager::rollback(sqlx).await),
+            }
+            outcome
+        });
+        let outcome = outcome.await;
+        conn.end_query(outcome)
+    }};
+}
+
+/// One query on a connection that is checked out for it.
 macro_rules! run_on_one {
     ($db:expr, $query:ident, $method:ident) => {{
         let db = $db.clone();
         Box::pin(async move {
             let parts = Parts::of($query)?;
             let mut conn = db.checkout_for(parts.text()).await?;
-            run!(conn, $method, parts)
+            run_query!(conn, $method, parts)
         })
     }};
 }
@@ -142,7 +172,7 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, execute, Parts::of(query)?) })
+        Box::pin(async move { run_query!(*self, execute, Parts::of(query)?) })
     }
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -154,9 +184,16 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
         E: 'q + sqlx::Execute<'q, B>,
     {
         try_stream! {
-            let parts = Parts::of(query)?;
+            let mut parts = Parts::of(query)?;
+            let is_pinned = self.must_pin(&mut parts);
             let (sqlx, watch) = self.start_query()?;
-            let mut rows = B::fetch_many(sqlx, parts);
+            if is_pinned {
+                let begun = watch.within(B::TransactionManager::begin(sqlx, None)).await;
+                if !matches!(begun, Some(Ok(()))) {
+                    return self.end_query(begun)?;
+                }
+            }
+            let mut rows = B::fetch_many(&mut *sqlx, parts);
             let mut count = 0;
             let outcome = loop {
                 match watch.within(rows.next()).await {
@@ -171,6 +208,17 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
                 }
             };
             drop(rows);
+            let outcome = match outcome {
+                Some(Ok(())) if is_pinned => {
+                    let commit = B::TransactionManager::commit(sqlx);
+                    watch.within(commit).await
+                }
+                Some(Err(_)) if is_pinned => {
+                    let _ = watch.within(B::TransactionManager::rollback(sqlx)).await;
+                    outcome
+                }
+                outcome => outcome,
+            };
             self.end_query(outcome)?;
         }
         .boxed()
@@ -181,7 +229,7 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, fetch_all, Parts::of(query)?) })
+        Box::pin(async move { run_query!(*self, fetch_all, Parts::of(query)?) })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(
@@ -192,7 +240,7 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
         'c: 'e,
         E: 'q + sqlx::Execute<'q, B>,
     {
-        Box::pin(async move { run!(*self, fetch_optional, Parts::of(query)?) })
+        Box::pin(async move { run_query!(*self, fetch_optional, Parts::of(query)?) })
     }
 
     fn prepare_with<'e>(

@@ -229,8 +229,16 @@ impl<B: Backend> Keeper<B> {
             true => u64::MAX,
             false => now_ms + health::jitter(life_ms - life_ms / 10, life_ms),
         };
-        let is_suspect = false;
-        Ok(Live { conn, stop, watch, expires_ms, idle_since_ms: now_ms, is_suspect, generation })
+        Ok(Live {
+            conn,
+            stop,
+            watch,
+            made_ms: now_ms,
+            expires_ms,
+            idle_since_ms: now_ms,
+            is_suspect: false,
+            generation,
+        })
     }
 
     /// Closes idle ones that this shard has not needed of late, where another wants their leases.
@@ -293,7 +301,8 @@ impl<B: Backend> Keeper<B> {
         let abroad = Abroad::new(&self.slice.abroad);
         let held = OnLoan { slice: &self.slice };
         let within = Duration::from_millis(DB_PROOF_MS_MAX);
-        let proven = self.shard.timeout(within, live.conn.ping()).await;
+        let cleansed = B::cleanse(&mut live.conn, &self.slice.server.options);
+        let proven = self.shard.timeout(within, cleansed).await;
         drop(abroad);
         match proven {
             Ok(Ok(())) if B::TransactionManager::get_transaction_depth(&live.conn) == 0 => {

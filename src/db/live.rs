@@ -4,13 +4,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
+use sqlx_core::transaction::TransactionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::backend::{Backend, Stop};
 use super::counting::Closed;
-use super::fault::{PoolError, ends_connection};
+use super::fault::{DbFault, PoolError, ends_connection};
+use super::query::Parts;
 use super::slice::Slice;
 use super::watch::{Abroad, Watch};
+use crate::limits::DB_BACKOFF_MS_MAX;
 
 /// A connection, and what its keeper has to know of it.
 pub(super) struct Live<B: Backend> {
@@ -18,6 +21,7 @@ pub(super) struct Live<B: Backend> {
     pub(super) stop: Stop,
     /// Of the query that runs on it.
     pub(super) watch: Arc<Watch>,
+    pub(super) made_ms: u64,
     /// When it is too old.
     pub(super) expires_ms: u64,
     /// When it was last given back.
@@ -134,6 +138,8 @@ impl<B: Backend> DbConnection<B> {
         self.abroad = None;
         let live = self.live.as_ref().expect("there until it drops");
         live.watch.stop();
+        // Another connection may lead to another server, but not if this one is as new.
+        let is_new = self.slice.now_ms() < live.made_ms + DB_BACKOFF_MS_MAX;
         let Some(outcome) = outcome else {
             self.slice.counting().timed_out();
             self.known = Known::Late;
@@ -144,10 +150,22 @@ impl<B: Backend> DbConnection<B> {
         self.known = match &outcome {
             Ok(_) => well,
             Err(sqlx::Error::RowNotFound) => well,
+            Err(error) if is_new && DbFault::of(error) == DbFault::ReadOnly => Known::Unproven,
             Err(error) if ends_connection(error) => Known::Broken(Closed::Error),
             Err(_) => Known::Unproven,
         };
         outcome
+    }
+
+    /// Whether a query needs a transaction of its own: a pooler gives each one another of the
+    /// server's connections, which knows nothing of what was prepared on the one before.
+    pub(super) fn must_pin(&self, query: &mut Parts<B>) -> bool {
+        if !self.slice.server.is_pooled {
+            return false;
+        }
+        query.prepare_for_once();
+        let depth = B::TransactionManager::get_transaction_depth(&self.live().conn);
+        query.has_arguments() && depth == 0
     }
 
     /// Whether it answers to nobody any more, or not before a query has ended.

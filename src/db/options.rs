@@ -239,9 +239,11 @@ impl DbOptions {
     }
 
     /// For a pooler in transaction mode, such as pgbouncer, that gives each transaction another
-    /// server connection: no prepared statements are kept, the budget is not held against the
-    /// server's, and cancelled queries are not cancelled on the server, as nobody knows which of
-    /// its connections runs them.
+    /// server connection: no prepared statements are kept, a query with arguments has a transaction
+    /// of its own, the budget is not held against the server's, and cancelled queries are not
+    /// cancelled on the server, as nobody knows which of its connections runs them. For one that
+    /// knows of prepared statements, [`statements_max`](DbOptions::statements_max) after it has
+    /// them kept again.
     ///
     /// ```
     /// # use soloist::DbOptions;

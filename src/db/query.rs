@@ -20,6 +20,16 @@ impl<B: Database> Parts<B> {
     pub(super) fn text(&self) -> &str {
         self.sql.as_str()
     }
+
+    /// Whether it is prepared, then run: one without is sent as it is.
+    pub(super) fn has_arguments(&self) -> bool {
+        self.arguments.is_some()
+    }
+
+    /// Nothing of it stays on the server.
+    pub(super) fn prepare_for_once(&mut self) {
+        self.is_persistent = false;
+    }
 }
 
 impl<'q, B: Database> Execute<'q, B> for Parts<B> {
@@ -60,6 +70,14 @@ pub(super) fn is_read(sql: &str) -> bool {
         });
     }
     is(first, "pragma") && !sql.contains('=') && !sql.contains(';')
+}
+
+/// Whether a statement leaves more on its connection than an answer, as far as its first word
+/// tells: a transaction, or a session that is not as it was.
+pub(super) fn leaves_state(sql: &str) -> bool {
+    const ALL: [&str; 8] = ["begin", "start", "set", "use", "lock", "listen", "prepare", "load"];
+    let first = Words(sql).next();
+    first.is_some_and(|first| ALL.iter().any(|it| it.eq_ignore_ascii_case(first)))
 }
 
 /// Words outside of quotes and comments.
@@ -122,6 +140,21 @@ mod tests {
             ("\u{e9}", false),
         ] {
             assert_eq!(is_read(sql), reads, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_state_is_known_by_its_first_word() {
+        for (sql, leaves) in [
+            ("BEGIN", true),
+            (" /* x */ start transaction", true),
+            ("Set search_path TO a", true),
+            ("UPDATE t SET a = 1", false),
+            ("SELECT 1", false),
+            ("beginning", false),
+            ("", false),
+        ] {
+            assert_eq!(leaves_state(sql), leaves, "{sql}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Server<B: Backend> {
     /// Of `with`: connections of an older one are closed when they come back.
     generation: AtomicU64,
     pub(super) budget: Budget,
+    /// What is prepared on a connection may be gone with the next query.
+    pub(super) is_pooled: bool,
     /// Where one writes at a time.
     pub(super) turns: Option<Arc<Semaphore>>,
     pub(super) slices: Mutex<Vec<Weak<Slice<B>>>>,
@@ -69,6 +71,7 @@ impl<B: Backend> Server<B> {
             url: Mutex::new(url.to_owned()),
             generation: AtomicU64::new(0),
             budget: Budget::new(first, shards),
+            is_pooled: B::is_pooled(url, &options),
             turns: B::has_one_writer(url).then(|| Arc::new(Semaphore::new(1))),
             slices: Mutex::default(),
             rules: Mutex::default(),
