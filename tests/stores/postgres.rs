@@ -6,7 +6,8 @@
 pub mod port;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Whose the servers are where tests run as root: PostgreSQL refuses to.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// A server of this test alone: `postgres` is its administrator, `soloist` the one who owns the
 /// database of that name. It stops, and its folder goes, when it drops.
@@ -145,6 +146,11 @@ impl Postgres {
         signal("CONT", &[child.id()]);
     }
 
+    /// Connections of others, until there is room for no more; they end when they drop.
+    pub fn fill(&self) -> Vec<TcpStream> {
+        std::iter::from_fn(|| open_session(self.port)).collect()
+    }
+
     /// Of a standby: it goes on to be sent changes, and shows none of them.
     pub fn pause_replay(&self) {
         self.psql("SELECT pg_wal_replay_pause()");
@@ -184,6 +190,29 @@ impl Drop for Postgres {
     }
 }
 
+/// A session of `soloist`; none if the server lets it have none.
+fn open_session(port: u16) -> Option<TcpStream> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let body = b"\0\x03\0\0user\0soloist\0database\0soloist\0\0";
+    let mut message = (body.len() as u32 + 4).to_be_bytes().to_vec();
+    message.extend_from_slice(body);
+    socket.write_all(&message).ok()?;
+    // R: it may come in. E: it may not.
+    let mut first = [0];
+    socket.read_exact(&mut first).ok()?;
+    (first == *b"R").then_some(())?;
+    // Its last word, with no transaction open: then it is counted among the others.
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    while !answer.ends_with(b"Z\0\0\0\x05I") {
+        match socket.read(&mut some).ok()? {
+            0 => return None,
+            count => answer.extend_from_slice(&some[..count]),
+        }
+    }
+    Some(socket)
+}
+
 fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +225,7 @@ fn new_folder() -> PathBuf {
     folder
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }

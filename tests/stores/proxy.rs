@@ -14,9 +14,6 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-#[path = "port.rs"]
-mod port;
-
 /// What "at once" means, of connections that are made.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -54,9 +51,10 @@ impl Proxy {
         let accepted = Arc::<Mutex<Accepted>>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        // Another process may take the port first.
-        let bind = || runtime.block_on(listen(port::free()));
-        let listener = std::iter::repeat_with(bind).take(5).find_map(Result::ok).expect("a port");
+        // Not next to it, where those of other servers are: one that is down would lose its own.
+        let mut ports = server + 48..;
+        let listener = ports.find_map(|port| runtime.block_on(listen(port)).ok());
+        let listener = listener.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let (mode_seen, cuts_seen, counted) =
             (mode.subscribe(), cuts.subscribe(), accepted.clone());
@@ -96,9 +94,9 @@ impl Proxy {
         self.mode.send_replace(Mode::Pass(0));
     }
 
-    /// The most connections that came within 100 ms.
+    /// The most connections that came within 100 ms, since it was last asked.
     pub fn burst_max(&self) -> usize {
-        self.accepted.lock().expect("no panic").burst_max
+        std::mem::take(&mut self.accepted.lock().expect("no panic").burst_max)
     }
 
     /// Connections that came, of all there were.
@@ -200,22 +198,20 @@ impl Link {
             if mode == Mode::Frozen {
                 self.is_dead.store(true, Ordering::Relaxed);
             }
-            match mode {
-                _ if self.is_dead.load(Ordering::Relaxed) => {
-                    if count == 0 && is_answer {
-                        std::future::pending::<()>().await; // the client does not hear of it
-                    }
-                }
-                Mode::Pass(ms) if ms > 0 => {
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                }
-                _ => {}
+            let is_dead = self.is_dead.load(Ordering::Relaxed);
+            if is_dead && count == 0 && is_answer {
+                std::future::pending::<()>().await; // the client does not hear of it
             }
             if count == 0 {
                 return;
             }
-            if !self.is_dead.load(Ordering::Relaxed) && to.write_all(&bytes[..count]).await.is_err()
-            {
+            if is_dead {
+                continue;
+            }
+            if let Mode::Pass(ms @ 1..) = mode {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
+            if to.write_all(&bytes[..count]).await.is_err() {
                 return;
             }
         }
