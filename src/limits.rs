@@ -431,6 +431,10 @@ pub(crate) const DB_LAG_MS_MAX: u64 = 5_000;
 /// A turn of the keeper while somebody waits or a query runs: what time limits are late by.
 #[cfg(feature = "db")]
 pub(crate) const DB_TURN_MS: u64 = 10;
+/// How long a connection is not needed before its lease goes to a shard that waits for one, and the
+/// time between two that a busy shard gives away: shorter, and leases would follow chance.
+#[cfg(feature = "db")]
+pub(crate) const DB_SPARE_MS: u64 = 30;
 /// A turn of the keeper otherwise: what ages and idle times are late by.
 #[cfg(feature = "db")]
 pub(crate) const DB_IDLE_TURN_MS: u64 = 1_000;

@@ -22,7 +22,7 @@ use super::slice::{Errand, Slice};
 use super::watch::{Abroad, lock};
 use crate::limits::{
     DB_BACKOFF_MS_MAX, DB_BACKOFF_MS_MIN, DB_CLOSE_MS_MAX, DB_FULL_MS_MAX, DB_IDLE_TURN_MS,
-    DB_PROOF_MS_MAX, DB_TURN_MS, DB_WINDOW_MS,
+    DB_PROOF_MS_MAX, DB_SPARE_MS, DB_TURN_MS, DB_WINDOW_MS,
 };
 use crate::shard::Shard;
 
@@ -243,7 +243,7 @@ impl<B: Backend> Keeper<B> {
 
     /// Closes idle ones that this shard has not needed of late, where another wants their leases.
     fn give_away(&self, now_ms: u64) {
-        if now_ms < self.counted_ms.get() + DB_TURN_MS {
+        if now_ms < self.counted_ms.get() + DB_SPARE_MS {
             return;
         }
         self.counted_ms.set(now_ms);
