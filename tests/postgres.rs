@@ -81,8 +81,8 @@ fn faults_end_in_clear_errors_and_lose_nothing() {
         );
         all_is_accounted_for(&server, &store, name);
         is_whole(&store, &seen.written, name);
-        // All of them anew, those that stop what runs, and a try of each shard that has failed.
-        assert!(burst <= BUDGET + 6, "{name}: a storm of {burst} connections");
+        // All of them anew, those that stop what runs, tries that fail, and leases that move.
+        assert!(burst <= 3 * BUDGET, "{name}: a storm of {burst} connections");
     }
 }
 
@@ -147,6 +147,7 @@ fn another_server_is_gone_to() {
                 db.set_url(other)?;
                 cx.empty()
             })
+            .get("/one", async |cx| cx.text("1"))
             .get("/stats", async |cx| cx.json(&cx.state().0.stats_everywhere())))
     });
     let addr = server.addr();
@@ -171,9 +172,7 @@ fn another_server_is_gone_to() {
     old.thaw();
     until("nobody is at the old one", SOON, || connections(&old) == 0);
     assert!(askers(16).all(|(status, _, port)| status == 200 && port == is(&new)));
-    let stats = stats(&server);
-    assert_eq!(number(&stats, "leases"), number(&stats, "open"), "{stats}");
-    assert_eq!(connections(&new), number(&stats, "open"), "{stats}");
+    all_is_accounted_for(&server, &new, "another server");
 }
 
 #[test]
