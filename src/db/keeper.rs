@@ -202,7 +202,8 @@ impl<B: Backend> Keeper<B> {
                 self.slice.counting().connect_errors += 1;
                 attempt.fail((!is_patient).then(|| PoolError::Away {
                     why: error.to_string().into(),
-                    fault: if fault.is_of_server() { fault } else { DbFault::Unreachable },
+                    // One that has no name is still the server's.
+                    fault: if fault == DbFault::Other { DbFault::Unreachable } else { fault },
                 }));
             }
         }
