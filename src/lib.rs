@@ -108,6 +108,13 @@ pub use cache::{
     stats::CacheStats,
 };
 pub use cookie;
+#[cfg(any(feature = "postgres-lane", feature = "sqlite-lane"))]
+pub use db::lane::LaneColumn;
+#[cfg(feature = "sqlite-lane")]
+pub use db::lane::sqlite::{
+    SqliteLane,
+    row::{FromSqlite, SqliteLaneRow},
+};
 #[cfg(feature = "postgres")]
 pub use db::listen::DbListener;
 #[cfg(feature = "db")]
@@ -141,6 +148,8 @@ pub use remote::{
     stats::RemoteStats,
     stored::{Remote, RemoteFuture},
 };
+#[cfg(feature = "sqlite-lane")]
+pub use rusqlite;
 pub use server::{Running, Server};
 pub use shard::Shard;
 pub use shard::background::Task;

@@ -488,6 +488,38 @@ pub(crate) const SQLITE_BUSY_MS_MAX: u64 = 5_000;
 /// SQLite: operations of its machine between two looks at whether the query was cancelled.
 #[cfg(feature = "sqlite")]
 pub(crate) const SQLITE_PROGRESS_OPS: i32 = 2_000;
+/// How long a query of a lane may keep its shard: what all the others of a turn wait for it.
+#[cfg(feature = "db")]
+pub(crate) const DB_LANE_US_MAX: u64 = 200;
+/// SQLite on the shard: operations of its machine between two looks at the clock, 10 to 50 us.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_OPS: i32 = 1_000;
+/// Rows between two looks at the clock, for operations that are few and rows that are large.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_ROWS: usize = 16;
+/// A value or a row that is larger is read by the worker: it is copied in one go, about 50 us.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_BYTES_MAX: i32 = 512 * 1024;
+/// Queries of a lane that end at once before others of the shard have their turn, and their time.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_QUERIES_A_TURN: u32 = 64;
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_TURN_US_MAX: u64 = 500;
+/// Statements that a lane knows to be slow.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_SLOW_MAX: usize = 64;
+/// How long a slow statement goes to the worker before it is tried again; doubled each time.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_SLOW_MS_MIN: u64 = 1_000;
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_SLOW_MS_MAX: u64 = 60_000;
+/// A statement is slow when it was late this often in a row: the kernel may have given the core to
+/// another thread.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_LATE_MAX: u32 = 4;
+/// A file that could not be opened for the lane is not tried again before this.
+#[cfg(feature = "sqlite-lane")]
+pub(crate) const SQLITE_LANE_REOPEN_MS: u64 = 1_000;
 
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;

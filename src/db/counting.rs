@@ -97,6 +97,9 @@ impl Times {
 pub(super) struct Counting {
     pub(super) queries: u64,
     pub(super) errors: u64,
+    /// Of the queries, those that went by a lane, and those that a lane has left to the pool.
+    pub(super) lane_queries: u64,
+    pub(super) lane_fallbacks: u64,
     /// Waits for a connection, those that ended without one too.
     pub(super) waits: u64,
     pub(super) acquire_timeouts: u64,
@@ -119,6 +122,8 @@ impl Counting {
         Counting {
             queries: 0,
             errors: 0,
+            lane_queries: 0,
+            lane_fallbacks: 0,
             waits: 0,
             acquire_timeouts: 0,
             query_timeouts: 0,
@@ -147,6 +152,13 @@ impl Counting {
         if let Some(at) = at {
             self.names[at].1.record(took_ns);
         }
+    }
+
+    /// One that went by a lane.
+    #[cfg(any(feature = "postgres-lane", feature = "sqlite-lane"))]
+    pub(super) fn lane(&mut self, name: Option<&'static str>, took_ns: u64, failed: bool) {
+        self.query(name, took_ns, failed);
+        self.lane_queries += 1;
     }
 
     pub(super) fn wait(&mut self, took_ns: u64) {

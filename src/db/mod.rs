@@ -13,6 +13,8 @@ pub(crate) mod fault;
 pub(crate) mod handle;
 pub(crate) mod health;
 mod keeper;
+#[cfg(any(feature = "postgres-lane", feature = "sqlite-lane"))]
+pub(crate) mod lane;
 #[cfg(feature = "postgres")]
 pub(crate) mod listen;
 pub(crate) mod live;

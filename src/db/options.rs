@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::sizing::Sizing;
 use crate::limits::{
     DB_ACQUIRE_MS_MAX, DB_CONNECT_MS_MAX, DB_CONNECTS_MAX, DB_IDLE_MS_MAX, DB_LAG_MS_MAX,
-    DB_LIFE_MS_MAX, DB_OPEN_MAX, DB_QUERY_MS_MAX, DB_STATEMENTS_MAX, DB_TEST_IDLE_MS,
-    DB_WAITERS_MAX,
+    DB_LANE_US_MAX, DB_LIFE_MS_MAX, DB_OPEN_MAX, DB_QUERY_MS_MAX, DB_STATEMENTS_MAX,
+    DB_TEST_IDLE_MS, DB_WAITERS_MAX,
 };
 
 /// How [`Shard::db`](crate::Shard::db) is to reach a database: a URL and bounds, all with defaults
@@ -41,6 +41,7 @@ pub struct DbOptions {
     pub(super) connects_max: usize,
     pub(super) statements_max: usize,
     pub(super) lag_max: Duration,
+    pub(super) lane_max: Duration,
     pub(super) is_lazy: bool,
     pub(super) is_behind_pooler: bool,
 }
@@ -83,6 +84,7 @@ impl DbOptions {
             connects_max: DB_CONNECTS_MAX,
             statements_max: DB_STATEMENTS_MAX,
             lag_max: Duration::from_millis(DB_LAG_MS_MAX),
+            lane_max: Duration::from_micros(DB_LANE_US_MAX),
             is_lazy: false,
             is_behind_pooler: false,
         }
@@ -276,6 +278,19 @@ impl DbOptions {
     /// ```
     pub fn lag_max(mut self, length: Duration) -> Self {
         self.lag_max = length;
+        self
+    }
+
+    /// SQLite: how long a query of a lane may keep the shard before it goes to the worker, where it
+    /// runs as any other. 0 sends all of them there. Default 200 us.
+    ///
+    /// ```
+    /// # use soloist::DbOptions;
+    /// let half = std::time::Duration::from_micros(500);
+    /// let options = DbOptions::new("sqlite://users.db").lane_max(half);
+    /// ```
+    pub fn lane_max(mut self, length: Duration) -> Self {
+        self.lane_max = length;
         self
     }
 

@@ -66,6 +66,10 @@ pub struct DbStats {
     pub errors: u64,
     /// Of those, how many took too long.
     pub query_timeouts: u64,
+    /// Of the queries, how many went by a fast lane: see `Db::lane`.
+    pub lane_queries: u64,
+    /// Queries that a lane has left to the pool.
+    pub lane_fallbacks: u64,
     /// Microseconds that half of the queries took at most.
     pub query_p50_us: u64,
     /// Microseconds that 99 of a hundred took at most.
@@ -167,6 +171,8 @@ fn sum<B: Backend>(slices: &[Arc<Slice<B>>], with_pools: bool) -> DbStats {
         stats.queries += counting.queries;
         stats.errors += counting.errors;
         stats.query_timeouts += counting.query_timeouts;
+        stats.lane_queries += counting.lane_queries;
+        stats.lane_fallbacks += counting.lane_fallbacks;
         stats.opened += counting.opened;
         stats.connect_errors += counting.connect_errors;
         stats.closed.add(&counting.closed);
