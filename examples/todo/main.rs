@@ -2,7 +2,8 @@
 //! test. It needs nothing installed; the same program runs on PostgreSQL by its URL.
 //!
 //! Run with: `cargo run --release --features sqlite --example todo`, or
-//! `DATABASE_URL=postgres://me@localhost/todos cargo run --release --features postgres --example todo`
+//! `DATABASE_URL=postgres://me@localhost/todos cargo run --release --features postgres
+//! --example todo`
 //! Try: `curl -i http://127.0.0.1:8080/todos -d '{"title":"tune"}'`,
 //! `curl http://127.0.0.1:8080/todos`, `curl http://127.0.0.1:8080/stats`, or a browser
 
