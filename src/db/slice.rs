@@ -202,7 +202,7 @@ impl<B: Backend> Slice<B> {
             slot: Mutex::new(Slot::Waiting(Waker::noop().clone())),
             since: AtomicU64::new(0),
         });
-        {
+        let is_one_of_few = {
             let mut state = self.state();
             if state.is_closed {
                 return Err(PoolError::Closed);
@@ -224,8 +224,11 @@ impl<B: Backend> Slice<B> {
                 return Err(PoolError::Full { waiters_max });
             }
             state.waiters.push_back(waiter.clone());
+            state.waiters.len() <= self.server.options.connects_max.max(1)
+        };
+        if is_one_of_few {
+            self.bell.ring(); // else as many connections are made at once as may be
         }
-        self.bell.ring();
         let start = Instant::now();
         let place = Place { slice: self, waiter: &waiter };
         let live = poll_fn(|cx| waiter.poll(cx.waker())).await;
