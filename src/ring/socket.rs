@@ -52,6 +52,40 @@ pub(crate) fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
+/// Where a connection of our own leads.
+#[cfg(feature = "postgres-lane")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(std::path::PathBuf),
+}
+
+/// Connects to a server, for a ring, within a time that looking up its name is not part of; blocks.
+#[cfg(feature = "postgres-lane")]
+pub(crate) fn connect(place: &Place, within: Duration, stall_ms_max: u64) -> io::Result<OwnedFd> {
+    let (host, port) = match place {
+        Place::Tcp { host, port } => (host, *port),
+        Place::Unix(path) => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_write_timeout(Some(within))?; // it bounds the connect too
+            socket.connect(&SockAddr::unix(path)?)?;
+            socket.set_write_timeout(None)?;
+            return Ok(socket.into());
+        }
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for addr in (host.as_str(), port).to_socket_addrs()? {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(stall_ms_max)))?;
+        match socket.connect_timeout(&SockAddr::from(addr), within) {
+            Ok(()) => return Ok(socket.into()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// New handshakes find no room any more; those in the queue are kept.
 pub(crate) fn close_gate(listener: RawFd) {
     // SAFETY: plain calls on a descriptor that the caller owns.

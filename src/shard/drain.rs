@@ -55,7 +55,7 @@ impl<G: Guest> Driver<G> {
         if self.guest.state() == State::End {
             return true;
         }
-        if !self.conns.is_empty() || self.listeners.iter().any(|it| it.socket.is_some()) {
+        if self.conns.len() > self.own || self.listeners.iter().any(|it| it.socket.is_some()) {
             return false;
         }
         match drain.last {
@@ -72,14 +72,17 @@ impl<G: Guest> Driver<G> {
 
     /// Ends what the grace did not see end.
     pub(super) fn cut_off(&mut self) {
-        let cut = self.conns.len() as u64;
+        let cut = (self.conns.len() - self.own) as u64;
         self.local.counters.add(Count::CutOff, cut);
         if cut > 0 {
             tracing::warn!(shard = self.local.id, connections = cut, "cut off by the grace time");
         }
         self.local.tasks.clear();
-        let slots: Vec<u32> = self.conns.iter().map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.abort(slot));
+        let slots: Vec<_> = self.conns.iter().map(|(at, it)| (at as u32, it.is_own)).collect();
+        slots.into_iter().for_each(|(slot, is_own)| match is_own {
+            true => self.close(slot), // a server of ours need not think that something broke
+            false => self.abort(slot),
+        });
         // Bounded: shut sockets complete at once, and a ring that does not is dropped with care.
         for _ in 0..16 {
             if self.conns.is_empty() || self.ring.enter(false).is_err() {

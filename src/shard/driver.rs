@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use super::park::Park;
 use super::table::{Conn, Listener, Phase, Recv, Scratch};
 use super::tasks::Polled;
 use crate::base::counters::Count;
-use crate::base::wire::{Close, Wire};
+use crate::base::wire::Close;
 use crate::limits::{
     ACCEPT_PAUSE_MS, BULK_RECEIVES_MAX, GLOMMIO_MS_MAX, INBOX_BYTES_MAX, LINGER_MS_MAX,
     OUTBOX_BYTES_MAX, PARK_MS_MAX, RECV_BUFFER_BYTES, TICK_MS,
@@ -41,6 +41,8 @@ pub(crate) struct Driver<G> {
     pub(super) ring: Ring,
     pub(super) listeners: Vec<Listener>,
     pub(super) conns: Slab<Conn>,
+    /// Of those, how many are the shard's own.
+    pub(super) own: usize,
     generation: u32,
     /// Closing connections that wait for their peer's FIN, soonest first.
     lingering: VecDeque<(Token, u64)>,
@@ -75,6 +77,7 @@ impl<G: Guest> Driver<G> {
             ring: Ring::new()?,
             listeners: Vec::new(),
             conns: Slab::new(),
+            own: 0,
             generation: 0,
             lingering: VecDeque::new(),
             starved: Vec::new(),
@@ -97,7 +100,11 @@ impl<G: Guest> Driver<G> {
         self.ring.poll(self.inbox.bell());
         self.inbox.notify(); // look at everything once
         self.set_tick();
+        #[cfg(feature = "postgres-lane")]
+        self.local.outbound.set_driver(true);
         let ended = self.turns().await;
+        #[cfg(feature = "postgres-lane")]
+        self.local.outbound.set_driver(false);
         self.cut_off();
         ended
     }
@@ -115,6 +122,8 @@ impl<G: Guest> Driver<G> {
             }
             #[cfg(feature = "files")]
             self.ask();
+            #[cfg(feature = "postgres-lane")]
+            self.adopt();
             let idle = !more && !mem::take(&mut self.hurry) && self.local.tasks.ready_len() == 0;
             let wait = idle && self.inbox.fall_asleep();
             if wait {
@@ -352,7 +361,9 @@ impl<G: Guest> Driver<G> {
         }
         match conn.phase {
             Phase::Open if conn.wire.closing() == Close::Open => {
-                self.local.counters.add(Count::BytesIn, len as u64);
+                if !conn.is_own {
+                    self.local.counters.add(Count::BytesIn, len as u64);
+                }
                 conn.bulk = conn.bulk && len == RECV_BUFFER_BYTES;
                 conn.wire.push(self.ring.bytes(buffer, len));
                 if conn.wire.unread() >= INBOX_BYTES_MAX {
@@ -370,7 +381,9 @@ impl<G: Guest> Driver<G> {
             && conn.phase == Phase::Open
             && conn.wire.closing() == Close::Open
         {
-            self.local.counters.add(Count::BytesIn, bytes.len() as u64);
+            if !conn.is_own {
+                self.local.counters.add(Count::BytesIn, bytes.len() as u64);
+            }
             conn.bulk = bytes.len() >= RECV_BUFFER_BYTES;
             conn.wire.push_owned(bytes);
         }
@@ -443,8 +456,11 @@ impl<G: Guest> Driver<G> {
             }
             SendStep::Broken { token, .. } => (*token, 0),
         };
-        self.local.counters.add(Count::BytesOut, bytes as u64);
-        let Some(conn) = self.conns.get_mut(token.slot as usize) else { return };
+        let conn = self.conns.get_mut(token.slot as usize);
+        if !conn.as_ref().is_some_and(|it| it.is_own) {
+            self.local.counters.add(Count::BytesOut, bytes as u64);
+        }
+        let Some(conn) = conn else { return };
         match step {
             SendStep::More { .. } => conn.wire.sent(bytes),
             SendStep::Whole { buffer, .. } => {
@@ -492,45 +508,13 @@ impl<G: Guest> Driver<G> {
         }
     }
 
-    pub(super) fn connect(&mut self, fd: RawFd) {
-        self.local.counters.add(Count::Accepted, 1);
-        if self.conns.len() >= self.local.limits.connections_max {
-            self.local.counters.add(Count::RefusedFull, 1);
-            socket::send_now(fd, &self.guest.refusal());
-            socket::discard_received(fd);
-            self.ring.close(fd);
-            return;
-        }
-        self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
-        let entry = self.conns.vacant_entry();
-        let slot = entry.key() as u32;
-        let dirty = self.local.dirty.clone();
-        let wire = Rc::new(Wire::new(slot, fd, dirty, self.local.spares.clone()));
-        let Some(serving) = self.guest.connect(wire.clone()) else {
-            self.ring.close(fd);
-            return;
-        };
-        self.local.counters.add(Count::Open, 1);
-        let task = self.local.tasks.spawn(serving);
-        let generation = self.generation;
-        entry.insert(Conn {
-            fd,
-            generation,
-            task,
-            wire,
-            recv: Recv::Armed,
-            bulk: false,
-            send: None,
-            phase: Phase::Open,
-        });
-        self.ring.receive(fd, Token { slot, generation });
-    }
-
     /// The connection is of no use any more: its task hears of it at its next poll.
     fn broken(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         if !conn.wire.is_dead() {
-            self.local.counters.add(Count::Reset, 1);
+            if !conn.is_own {
+                self.local.counters.add(Count::Reset, 1);
+            }
             conn.wire.kill();
             self.local.tasks.wake(conn.task);
         }
@@ -562,7 +546,7 @@ impl<G: Guest> Driver<G> {
         self.free(slot);
     }
 
-    fn close(&mut self, slot: u32) {
+    pub(super) fn close(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot as usize) else { return };
         if conn.phase == Phase::Closing {
             return;
@@ -591,7 +575,11 @@ impl<G: Guest> Driver<G> {
             if conn.fd >= 0 {
                 self.ring.close(conn.take_fd());
             }
-            self.local.counters.sub(Count::Open);
+            if conn.is_own {
+                self.own -= 1;
+            } else {
+                self.local.counters.sub(Count::Open);
+            }
             self.local.tasks.abort(conn.task);
         }
     }
@@ -680,6 +668,7 @@ impl<G: Guest> Driver<G> {
     }
 }
 
+mod fresh;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -12,6 +12,8 @@ pub(crate) mod inbox;
 pub(crate) mod mesh;
 #[cfg(feature = "files")]
 pub(crate) mod operations;
+#[cfg(feature = "postgres-lane")]
+pub(crate) mod outbound;
 mod park;
 pub(crate) mod placement;
 #[cfg(feature = "tokio")]
@@ -78,6 +80,9 @@ pub(crate) struct Local {
     /// What tasks ask of the ring.
     #[cfg(feature = "files")]
     pub(crate) operations: Rc<operations::Operations>,
+    /// Connections of its own.
+    #[cfg(feature = "postgres-lane")]
+    pub(crate) outbound: outbound::Outbound,
     /// Requests that were received and answered in this turn.
     answered: Cell<u64>,
 }
@@ -119,6 +124,8 @@ impl Local {
             watch: Watch::default(),
             #[cfg(feature = "files")]
             operations: Rc::default(),
+            #[cfg(feature = "postgres-lane")]
+            outbound: outbound::Outbound::default(),
             answered: Cell::new(0),
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Conn {
     pub(super) bulk: bool,
     pub(super) send: Option<u32>,
     pub(super) phase: Phase,
+    /// The shard has made it itself: it is no client's.
+    pub(super) is_own: bool,
 }
 
 impl Conn {

@@ -12,7 +12,7 @@ use slab::Slab;
 
 use super::waker::{SLOTS_MAX, TaskKey};
 
-type Boxed = Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A slab of futures and their ready list, polled by whoever turns the shard.
 pub(crate) struct Tasks {

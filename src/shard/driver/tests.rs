@@ -139,6 +139,8 @@ impl Rig {
             self.driver.take_mail();
             self.driver.run_ready();
             self.driver.service_marked();
+            #[cfg(feature = "postgres-lane")]
+            self.driver.adopt();
             if self.driver.settle().expect("a ring") {
                 return;
             }
@@ -304,5 +306,77 @@ fn listeners_that_come_after_the_word_to_drain_are_drained() {
         assert!(rig.driver.listeners.iter().all(|it| it.socket.is_none()), "the drain can end");
         assert_eq!(rig.count(Count::Accepted), 1, "who waited in the listener is served");
         drop(client);
+    });
+}
+
+/// What is read is written back, until the peer has no more to say.
+#[cfg(feature = "postgres-lane")]
+async fn echo(mut stream: crate::shard::outbound::WireStream) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut bytes = vec![0; 10_000];
+    while let Ok(len @ 1..) = stream.read(&mut bytes).await {
+        if stream.write_all(&bytes[..len]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(feature = "postgres-lane")]
+#[test]
+fn connections_of_its_own_are_no_clients_and_end_with_it() {
+    on_an_executor(async || {
+        let mut rig = Rig::new();
+        let shard = crate::shard::Shard(rig.local.clone());
+        let pair = || UnixStream::pair().expect("a pair");
+        assert!(!shard.adopt(pair().0.into(), echo), "nobody would take it");
+        rig.local.outbound.set_driver(true);
+        let peers: Vec<UnixStream> = (0..2)
+            .map(|_| {
+                let (here, there) = pair();
+                assert!(shard.adopt(here.into(), echo));
+                there
+            })
+            .collect();
+        rig.rest();
+        // More than any buffer on the way holds.
+        let size = 4 << 20;
+        let mut peer = peers[0].try_clone().expect("a descriptor");
+        let talk = std::thread::spawn(move || {
+            let mut other = peer.try_clone().expect("a descriptor");
+            let writing = std::thread::spawn(move || {
+                let bytes: Vec<u8> = (0..size).map(|it| (it % 251) as u8).collect();
+                other.write_all(&bytes).expect("taken");
+            });
+            let mut all = vec![0; size];
+            std::io::Read::read_exact(&mut peer, &mut all).expect("all of it comes back");
+            writing.join().expect("no panic");
+            all.iter().enumerate().all(|(at, it)| *it == (at % 251) as u8)
+        });
+        while !talk.is_finished() {
+            rig.rest();
+        }
+        assert!(talk.join().expect("no panic"), "as it was");
+        for count in [Count::Open, Count::Accepted, Count::BytesIn, Count::BytesOut] {
+            assert_eq!(rig.count(count), 0, "{count:?}");
+        }
+        peers[1].shutdown(std::net::Shutdown::Both).expect("open");
+        rig.rest();
+        assert_eq!((rig.driver.conns.len(), rig.driver.own), (1, 1), "one has ended");
+        rig.connect(1, 0);
+        rig.guest.state.set(State::Drain);
+        rig.driver.housekeep();
+        assert!(!rig.driver.is_over(), "a client is there");
+        let (client, _) = rig.driver.conns.iter().find(|(_, it)| !it.is_own).expect("connected");
+        rig.driver.abort(client as u32);
+        rig.rest();
+        assert_eq!(
+            (rig.driver.conns.len(), rig.driver.is_over()),
+            (1, true),
+            "no drain waits for it"
+        );
+        rig.driver.cut_off();
+        let end = std::io::Read::read(&mut &peers[0], &mut [0]);
+        assert_eq!((end.ok(), rig.count(Count::CutOff)), (Some(0), 0), "FIN, no RST");
+        assert_eq!(rig.driver.own, 0);
     });
 }
