@@ -110,6 +110,8 @@ pub use cache::{
 pub use cookie;
 #[cfg(any(feature = "postgres-lane", feature = "sqlite-lane"))]
 pub use db::lane::LaneColumn;
+#[cfg(feature = "postgres-lane")]
+pub use db::lane::postgres::{PgLane, row::PgLaneRow};
 #[cfg(feature = "sqlite-lane")]
 pub use db::lane::sqlite::{
     SqliteLane,
@@ -158,6 +160,8 @@ pub use shard::stop::Stopping;
 pub use shard::time::{Elapsed, Interval, Sleep};
 #[cfg(feature = "db")]
 pub use sqlx;
+#[cfg(feature = "postgres-lane")]
+pub use tokio_postgres;
 
 /// The README's sample is compiled with the other examples.
 #[cfg(doctest)]

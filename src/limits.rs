@@ -482,6 +482,19 @@ pub(crate) const DB_ALERT_WAITS: u64 = 1_000;
 /// Between two looks at the standing of primaries and replicas.
 #[cfg(feature = "db")]
 pub(crate) const DB_HEALTH_MS: u64 = 1_000;
+/// PostgreSQL: queries on their way over the lane of a shard. More wait: that many are answered in
+/// some 20 ms, and one that is slow holds up no more than these.
+#[cfg(feature = "postgres-lane")]
+pub(crate) const LANE_QUERIES_MAX: usize = 1_024;
+/// How long a statement of a lane may run on the server, which ends it then: others are behind it.
+#[cfg(feature = "postgres-lane")]
+pub(crate) const LANE_STATEMENT_MS_MAX: u64 = 1_000;
+/// How long after that an answer is awaited before the connection counts as dead.
+#[cfg(feature = "postgres-lane")]
+pub(crate) const LANE_GRACE_MS: u64 = 1_000;
+/// Between two looks at a lane with queries on their way, by which its times may be late.
+#[cfg(feature = "postgres-lane")]
+pub(crate) const LANE_LOOK_MS: u64 = 50;
 /// SQLite: how long one that writes waits for another process to end its own.
 #[cfg(feature = "sqlite")]
 pub(crate) const SQLITE_BUSY_MS_MAX: u64 = 5_000;

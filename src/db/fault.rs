@@ -118,8 +118,10 @@ pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
 fn of_io(error: &io::Error) -> DbFault {
     let pool = error.get_ref().and_then(|it| it.downcast_ref::<PoolError>());
     match pool {
-        Some(PoolError::TimedOut { .. } | PoolError::Full { .. }) => DbFault::PoolExhausted,
-        Some(PoolError::TooSlow { .. }) => DbFault::TooSlow,
+        Some(PoolError::TimedOut { .. } | PoolError::Full { .. } | PoolError::LaneFull { .. }) => {
+            DbFault::PoolExhausted
+        }
+        Some(PoolError::TooSlow { .. } | PoolError::Stalled { .. }) => DbFault::TooSlow,
         Some(PoolError::Away { fault, .. }) => *fault,
         Some(PoolError::Spent) => DbFault::Cancelled,
         Some(PoolError::Closed) => DbFault::Unreachable,
@@ -166,6 +168,8 @@ pub(super) enum PoolError {
     TimedOut { ms: u64, open: usize, waiters: usize },
     Full { waiters_max: usize },
     TooSlow { ms: u64 },
+    LaneFull { ms: u64, running: usize },
+    Stalled { ms: u64 },
     Away { why: Arc<str>, fault: DbFault },
     Spent,
     Closed,
@@ -183,6 +187,13 @@ impl fmt::Display for PoolError {
                 write!(f, "{waiters_max} wait for a connection already (waiters_max)")
             }
             PoolError::TooSlow { ms } => write!(f, "no answer within {ms} ms (query_max)"),
+            PoolError::LaneFull { ms, running } => write!(
+                f,
+                "no room in the lane within {ms} ms (acquire_max): {running} queries are under way"
+            ),
+            PoolError::Stalled { ms } => {
+                write!(f, "no answer on the lane within {ms} ms: its connection was closed")
+            }
             PoolError::Away { why, .. } => write!(f, "no connection: {why}"),
             PoolError::Spent => write!(
                 f,
@@ -199,7 +210,10 @@ impl StdError for PoolError {}
 impl From<PoolError> for sqlx::Error {
     fn from(error: PoolError) -> sqlx::Error {
         let kind = match error {
-            PoolError::TimedOut { .. } | PoolError::TooSlow { .. } => io::ErrorKind::TimedOut,
+            PoolError::TimedOut { .. }
+            | PoolError::TooSlow { .. }
+            | PoolError::LaneFull { .. }
+            | PoolError::Stalled { .. } => io::ErrorKind::TimedOut,
             PoolError::Full { .. } => io::ErrorKind::WouldBlock,
             PoolError::Away { .. } | PoolError::Spent | PoolError::Closed => {
                 io::ErrorKind::NotConnected

@@ -84,6 +84,8 @@ impl<B: Backend> Keeper<B> {
     /// Does what there is to do. When it is to come round without being rung, in ms.
     fn turn(self: &Rc<Self>, now_ms: u64) -> u64 {
         self.run_errands();
+        #[cfg(feature = "postgres-lane")]
+        self.make_calls();
         self.watch_time(now_ms);
         self.connect_for_waiters(now_ms);
         self.give_away(now_ms);
@@ -112,12 +114,18 @@ impl<B: Backend> Keeper<B> {
             let keeper = self.clone();
             self.shard.spawn_own(async move {
                 match errand {
-                    Errand::Prove(live, turn, changed) => keeper.prove(live, turn, changed).await,
+                    Errand::Prove(live, turn) => keeper.prove(live, turn).await,
                     Errand::Stop(live, turn) => keeper.stop(live, turn).await,
                     Errand::Close(live, why) => keeper.close(live, why).await,
                 }
             });
         }
+    }
+
+    #[cfg(feature = "postgres-lane")]
+    fn make_calls(&self) {
+        let calls = std::mem::take(&mut self.slice.state().calls);
+        calls.into_iter().for_each(|call| call(&self.shard));
     }
 
     fn watch_time(&self, now_ms: u64) {
@@ -297,20 +305,13 @@ impl<B: Backend> Keeper<B> {
         self.slice.close(live, why);
     }
 
-    /// Back to the others if it answers and is in no transaction, as new if its session may have
-    /// changed.
-    async fn prove(&self, mut live: Live<B>, turn: Option<OwnedSemaphorePermit>, changed: bool) {
+    /// Back to the others if it answers and is in no transaction.
+    async fn prove(&self, mut live: Live<B>, turn: Option<OwnedSemaphorePermit>) {
         let abroad = Abroad::new(&self.slice.abroad);
         let held = OnLoan { slice: &self.slice };
         let within = Duration::from_millis(DB_PROOF_MS_MAX);
-        let options = &self.slice.server.options;
-        let proven = self.shard.timeout(within, async {
-            match changed {
-                true => B::cleanse(&mut live.conn, options).await,
-                false => live.conn.ping().await,
-            }
-        });
-        let proven = proven.await;
+        let cleansed = B::cleanse(&mut live.conn, &self.slice.server.options);
+        let proven = self.shard.timeout(within, cleansed).await;
         drop(abroad);
         match proven {
             Ok(Ok(())) if B::TransactionManager::get_transaction_depth(&live.conn) == 0 => {

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::backend::{Backend, Stop};
 use super::counting::Closed;
 use super::fault::{DbFault, PoolError, ends_connection};
-use super::query::{Parts, leaves_state};
+use super::query::Parts;
 use super::slice::Slice;
 use super::watch::{Abroad, Watch};
 use crate::limits::DB_BACKOFF_MS_MAX;
@@ -71,10 +71,8 @@ pub struct DbConnection<B: Backend> {
     live: Option<Live<B>>,
     slice: Arc<Slice<B>>,
     known: Known,
-    /// No query proves it clean before its transaction has ended.
-    is_in_transaction: bool,
-    /// Something was done on it that may have left more than an answer.
-    is_tainted: bool,
+    /// Somebody uses it as he likes: no query proves it clean.
+    is_lent: bool,
     /// What its queries are counted under.
     name: Option<&'static str>,
     /// SQLite: the turn to write.
@@ -89,8 +87,7 @@ impl<B: Backend> DbConnection<B> {
             live: Some(live),
             slice: slice.clone(),
             known: Known::Clean,
-            is_in_transaction: false,
-            is_tainted: false,
+            is_lent: false,
             name: None,
             turn: None,
             abroad: None,
@@ -108,20 +105,15 @@ impl<B: Backend> DbConnection<B> {
         self
     }
 
-    /// Something is to run on it that may leave more than an answer.
-    pub(super) fn taint(&mut self) {
-        self.is_tainted = true;
-        if self.known == Known::Clean {
-            self.known = Known::Unproven;
-        }
+    /// For who uses it as he likes.
+    pub(super) fn lend(mut self) -> Self {
+        (self.is_lent, self.known) = (true, Known::Unproven);
+        self
     }
 
-    /// It is within a transaction from now on, or no more after what runs next.
-    pub(super) fn set_in_transaction(&mut self, is_so: bool) {
-        self.is_in_transaction = is_so;
-        if is_so && self.known == Known::Clean {
-            self.known = Known::Unproven;
-        }
+    /// It comes back: what its next query leaves is known again.
+    pub(super) fn lend_no_more(&mut self) {
+        self.is_lent = false;
     }
 
     /// A query begins: what it runs on, and the watch over its time.
@@ -154,8 +146,7 @@ impl<B: Backend> DbConnection<B> {
             return Err(self.slice.too_slow().into());
         };
         self.slice.counting().query(self.name, took_ns, outcome.is_err());
-        let is_clean = !self.is_in_transaction && !self.is_tainted;
-        let well = if is_clean { Known::Clean } else { Known::Unproven };
+        let well = if self.is_lent { Known::Unproven } else { Known::Clean };
         self.known = match &outcome {
             Ok(_) => well,
             Err(sqlx::Error::RowNotFound) => well,
@@ -166,13 +157,9 @@ impl<B: Backend> DbConnection<B> {
         outcome
     }
 
-    /// Looks at what is to run next. Whether it needs a transaction of its own: a pooler gives each
-    /// one another of the server's connections, which knows nothing of what was prepared on the one
-    /// before.
-    pub(super) fn make_ready_for(&mut self, query: &mut Parts<B>) -> bool {
-        if !self.is_tainted && leaves_state(query.text()) {
-            self.taint();
-        }
+    /// Whether a query needs a transaction of its own: a pooler gives each one another of the
+    /// server's connections, which knows nothing of what was prepared on the one before.
+    pub(super) fn must_pin(&self, query: &mut Parts<B>) -> bool {
         if !self.slice.server.is_pooled {
             return false;
         }
@@ -204,9 +191,7 @@ impl<B: Backend> Deref for DbConnection<B> {
 }
 
 impl<B: Backend> DerefMut for DbConnection<B> {
-    /// Whoever has it may do what he likes.
     fn deref_mut(&mut self) -> &mut B::Connection {
-        self.taint();
         &mut self.live.as_mut().expect("there until it drops").conn
     }
 }
@@ -217,10 +202,7 @@ impl<B: Backend> Drop for DbConnection<B> {
         live.watch.stop();
         match self.known {
             Known::Clean => self.slice.give_back(live),
-            Known::Unproven => {
-                let changed = self.is_tainted || self.is_in_transaction;
-                self.slice.prove(live, self.turn.take(), changed);
-            }
+            Known::Unproven => self.slice.prove(live, self.turn.take()),
             Known::Running | Known::Late => self.slice.stop(live, self.turn.take()),
             Known::Broken(why) => self.slice.close(live, why),
         }

@@ -22,6 +22,8 @@ use super::live::{DbConnection, Live};
 use super::server::Server;
 use super::watch::{Bell, Watch, lock};
 use crate::limits::DB_PROOF_MS_MAX;
+#[cfg(feature = "postgres-lane")]
+use crate::shard::Shard;
 
 pub(super) struct Slice<B: Backend> {
     pub(super) shard: usize,
@@ -54,17 +56,22 @@ pub(super) struct State<B: Backend> {
     pub(super) watches: Vec<Arc<Watch>>,
     /// What the keeper is to do with connections that came back.
     pub(super) errands: Vec<Errand<B>>,
+    /// What it is to do with the shard, which others do not have.
+    #[cfg(feature = "postgres-lane")]
+    pub(super) calls: Vec<Call>,
     /// Nobody can connect, for this reason, and until when.
     pub(super) away: Option<PoolError>,
     pub(super) is_closed: bool,
 }
 
 pub(super) enum Errand<B: Backend> {
-    /// With whether its session may have changed.
-    Prove(Live<B>, Option<OwnedSemaphorePermit>, bool),
+    Prove(Live<B>, Option<OwnedSemaphorePermit>),
     Stop(Live<B>, Option<OwnedSemaphorePermit>),
     Close(Live<B>, Closed),
 }
+
+#[cfg(feature = "postgres-lane")]
+type Call = Box<dyn FnOnce(&Shard) + Send>;
 
 /// One that waits for a connection.
 pub(super) struct Waiter<B: Backend> {
@@ -97,6 +104,8 @@ impl<B: Backend> Slice<B> {
                 in_use_max: 0,
                 watches: Vec::new(),
                 errands: Vec::new(),
+                #[cfg(feature = "postgres-lane")]
+                calls: Vec::new(),
                 away: None,
                 is_closed: false,
             }),
@@ -278,8 +287,8 @@ impl<B: Backend> Slice<B> {
         state.idle.push(live);
     }
 
-    pub(super) fn prove(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>, changed: bool) {
-        self.send_for(Errand::Prove(live, turn, changed));
+    pub(super) fn prove(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>) {
+        self.send_for(Errand::Prove(live, turn));
     }
 
     pub(super) fn stop(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>) {
@@ -288,6 +297,17 @@ impl<B: Backend> Slice<B> {
 
     pub(super) fn close(&self, live: Live<B>, why: Closed) {
         self.send_for(Errand::Close(live, why));
+    }
+
+    /// Has something done on the shard; dropped undone when that has ended.
+    #[cfg(feature = "postgres-lane")]
+    pub(super) fn call(&self, call: impl FnOnce(&Shard) + Send + 'static) {
+        let mut state = self.state();
+        if !state.is_closed {
+            state.calls.push(Box::new(call));
+            drop(state);
+            self.bell.ring();
+        }
     }
 
     /// Dropped outside of the lock: what drops may have a drop of its own.
@@ -328,7 +348,11 @@ impl<B: Backend> Slice<B> {
         let errands = std::mem::take(&mut state.errands);
         let gone = idle.len() + errands.len();
         state.in_use -= errands.len();
+        #[cfg(feature = "postgres-lane")]
+        let calls = std::mem::take(&mut state.calls);
         drop(state);
+        #[cfg(feature = "postgres-lane")]
+        drop(calls);
         drop((idle, errands));
         self.fail_waiters(&PoolError::Closed, None);
         (0..gone).for_each(|_| self.server.budget.give_back(self.shard));

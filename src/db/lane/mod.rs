@@ -1,5 +1,7 @@
 //! Fast lanes: ways to a database beside its pool, each for queries of one kind.
 
+#[cfg(feature = "postgres-lane")]
+pub(crate) mod postgres;
 #[cfg(feature = "sqlite-lane")]
 pub(crate) mod sqlite;
 
