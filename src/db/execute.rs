@@ -11,19 +11,15 @@ use sqlx_core::transaction::TransactionManager;
 use super::backend::Backend;
 use super::handle::Db;
 use super::live::DbConnection;
-use super::query::{Parts, is_read, leaves_state};
+use super::query::{Parts, is_read};
 use super::watch::yield_now;
 use crate::limits::DB_ROWS_A_TURN;
 
 impl<B: Backend> Db<B> {
     /// A connection for one query, and the turn to write if it needs it.
     async fn checkout_for(&self, sql: &str) -> Result<DbConnection<B>, sqlx::Error> {
-        let ready = |conn: DbConnection<B>| {
-            let conn = conn.named(self.name);
-            if leaves_state(sql) { conn.lend() } else { conn }
-        };
         if !self.needs_kind() {
-            return Ok(ready(self.slice_for(false).checkout().await?));
+            return Ok(self.slice_for(false).checkout().await?.named(self.name));
         }
         let reads = is_read(sql);
         if !reads {
@@ -31,7 +27,7 @@ impl<B: Backend> Db<B> {
         }
         let slice = self.slice_for(reads);
         let turn = if reads { None } else { slice.turn().await? };
-        Ok(ready(slice.checkout().await?).with_turn(turn))
+        Ok(slice.checkout().await?.named(self.name).with_turn(turn))
     }
 
     /// A connection for what asks about a query, and does not run it.
@@ -55,7 +51,7 @@ macro_rules! run {
 macro_rules! run_query {
     ($conn:expr, $method:ident, $parts:expr) => {{
         let (conn, mut parts) = (&mut $conn, $parts);
-        let is_pinned = conn.must_pin(&mut parts);
+        let is_pinned = conn.make_ready_for(&mut parts);
         let (sqlx, watch) = conn.start_query()?;
         let outcome = watch.within(async {
             if !is_pinned {
@@ -185,7 +181,7 @@ impl<'c, B: Backend> Executor<'c> for &'c mut DbConnection<B> {
     {
         try_stream! {
             let mut parts = Parts::of(query)?;
-            let is_pinned = self.must_pin(&mut parts);
+            let is_pinned = self.make_ready_for(&mut parts);
             let (sqlx, watch) = self.start_query()?;
             if is_pinned {
                 let begun = watch.within(B::TransactionManager::begin(sqlx, None)).await;

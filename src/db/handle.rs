@@ -255,7 +255,7 @@ impl<B: Backend> Db<B> {
     pub async fn acquire(&self) -> Result<DbConnection<B>, sqlx::Error> {
         let slice = self.slice_for(matches!(self.route, Route::Replica));
         self.has_written();
-        Ok(slice.checkout().await?.named(self.name).lend())
+        Ok(slice.checkout().await?.named(self.name))
     }
 
     /// A transaction, rolled back if it drops before its commit. On SQLite it may write: it waits
@@ -324,7 +324,7 @@ impl<B: Backend> Db<B> {
         let statement = statement.map(sqlx::SqlSafeStr::into_sql_str);
         let begun = watch.within(B::TransactionManager::begin(sqlx, statement)).await;
         conn.end_query(begun)?;
-        Ok(DbTransaction::new(conn.lend()))
+        Ok(DbTransaction::new(conn))
     }
 
     /// A stock pool of sqlx, for crates that want one, with connections that are taken out of the

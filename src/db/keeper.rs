@@ -114,7 +114,7 @@ impl<B: Backend> Keeper<B> {
             let keeper = self.clone();
             self.shard.spawn_own(async move {
                 match errand {
-                    Errand::Prove(live, turn) => keeper.prove(live, turn).await,
+                    Errand::Prove(live, turn, changed) => keeper.prove(live, turn, changed).await,
                     Errand::Stop(live, turn) => keeper.stop(live, turn).await,
                     Errand::Close(live, why) => keeper.close(live, why).await,
                 }
@@ -305,13 +305,20 @@ impl<B: Backend> Keeper<B> {
         self.slice.close(live, why);
     }
 
-    /// Back to the others if it answers and is in no transaction.
-    async fn prove(&self, mut live: Live<B>, turn: Option<OwnedSemaphorePermit>) {
+    /// Back to the others if it answers and is in no transaction, as new if its session may have
+    /// changed.
+    async fn prove(&self, mut live: Live<B>, turn: Option<OwnedSemaphorePermit>, changed: bool) {
         let abroad = Abroad::new(&self.slice.abroad);
         let held = OnLoan { slice: &self.slice };
         let within = Duration::from_millis(DB_PROOF_MS_MAX);
-        let cleansed = B::cleanse(&mut live.conn, &self.slice.server.options);
-        let proven = self.shard.timeout(within, cleansed).await;
+        let options = &self.slice.server.options;
+        let proven = self.shard.timeout(within, async {
+            match changed {
+                true => B::cleanse(&mut live.conn, options).await,
+                false => live.conn.ping().await,
+            }
+        });
+        let proven = proven.await;
         drop(abroad);
         match proven {
             Ok(Ok(())) if B::TransactionManager::get_transaction_depth(&live.conn) == 0 => {

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::backend::{Backend, Stop};
 use super::counting::Closed;
 use super::fault::{DbFault, PoolError, ends_connection};
-use super::query::Parts;
+use super::query::{Parts, leaves_state};
 use super::slice::Slice;
 use super::watch::{Abroad, Watch};
 use crate::limits::DB_BACKOFF_MS_MAX;
@@ -71,8 +71,10 @@ pub struct DbConnection<B: Backend> {
     live: Option<Live<B>>,
     slice: Arc<Slice<B>>,
     known: Known,
-    /// Somebody uses it as he likes: no query proves it clean.
-    is_lent: bool,
+    /// No query proves it clean before its transaction has ended.
+    is_in_transaction: bool,
+    /// Something was done on it that may have left more than an answer.
+    is_tainted: bool,
     /// What its queries are counted under.
     name: Option<&'static str>,
     /// SQLite: the turn to write.
@@ -87,7 +89,8 @@ impl<B: Backend> DbConnection<B> {
             live: Some(live),
             slice: slice.clone(),
             known: Known::Clean,
-            is_lent: false,
+            is_in_transaction: false,
+            is_tainted: false,
             name: None,
             turn: None,
             abroad: None,
@@ -105,15 +108,20 @@ impl<B: Backend> DbConnection<B> {
         self
     }
 
-    /// For who uses it as he likes.
-    pub(super) fn lend(mut self) -> Self {
-        (self.is_lent, self.known) = (true, Known::Unproven);
-        self
+    /// Something is to run on it that may leave more than an answer.
+    pub(super) fn taint(&mut self) {
+        self.is_tainted = true;
+        if self.known == Known::Clean {
+            self.known = Known::Unproven;
+        }
     }
 
-    /// It comes back: what its next query leaves is known again.
-    pub(super) fn lend_no_more(&mut self) {
-        self.is_lent = false;
+    /// It is within a transaction from now on, or no more after what runs next.
+    pub(super) fn set_in_transaction(&mut self, is_so: bool) {
+        self.is_in_transaction = is_so;
+        if is_so && self.known == Known::Clean {
+            self.known = Known::Unproven;
+        }
     }
 
     /// A query begins: what it runs on, and the watch over its time.
@@ -146,7 +154,8 @@ impl<B: Backend> DbConnection<B> {
             return Err(self.slice.too_slow().into());
         };
         self.slice.counting().query(self.name, took_ns, outcome.is_err());
-        let well = if self.is_lent { Known::Unproven } else { Known::Clean };
+        let is_clean = !self.is_in_transaction && !self.is_tainted;
+        let well = if is_clean { Known::Clean } else { Known::Unproven };
         self.known = match &outcome {
             Ok(_) => well,
             Err(sqlx::Error::RowNotFound) => well,
@@ -157,9 +166,13 @@ impl<B: Backend> DbConnection<B> {
         outcome
     }
 
-    /// Whether a query needs a transaction of its own: a pooler gives each one another of the
-    /// server's connections, which knows nothing of what was prepared on the one before.
-    pub(super) fn must_pin(&self, query: &mut Parts<B>) -> bool {
+    /// Looks at what is to run next. Whether it needs a transaction of its own: a pooler gives each
+    /// one another of the server's connections, which knows nothing of what was prepared on the one
+    /// before.
+    pub(super) fn make_ready_for(&mut self, query: &mut Parts<B>) -> bool {
+        if !self.is_tainted && leaves_state(query.text()) {
+            self.taint();
+        }
         if !self.slice.server.is_pooled {
             return false;
         }
@@ -191,7 +204,9 @@ impl<B: Backend> Deref for DbConnection<B> {
 }
 
 impl<B: Backend> DerefMut for DbConnection<B> {
+    /// Whoever has it may do what he likes.
     fn deref_mut(&mut self) -> &mut B::Connection {
+        self.taint();
         &mut self.live.as_mut().expect("there until it drops").conn
     }
 }
@@ -202,7 +217,10 @@ impl<B: Backend> Drop for DbConnection<B> {
         live.watch.stop();
         match self.known {
             Known::Clean => self.slice.give_back(live),
-            Known::Unproven => self.slice.prove(live, self.turn.take()),
+            Known::Unproven => {
+                let changed = self.is_tainted || self.is_in_transaction;
+                self.slice.prove(live, self.turn.take(), changed);
+            }
             Known::Running | Known::Late => self.slice.stop(live, self.turn.take()),
             Known::Broken(why) => self.slice.close(live, why),
         }

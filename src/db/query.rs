@@ -72,11 +72,20 @@ pub(super) fn is_read(sql: &str) -> bool {
     is(first, "pragma") && !sql.contains('=') && !sql.contains(';')
 }
 
-/// Whether a statement leaves more on its connection than an answer, as far as its first word
-/// tells: a transaction, or a session that is not as it was.
+/// Whether a text leaves more on its connection than an answer, as far as its words tell: a
+/// transaction, a lock, or a session that is not as it was. What a function does that it calls
+/// cannot be seen, but for those that are there for nothing else.
 pub(super) fn leaves_state(sql: &str) -> bool {
-    const ALL: [&str; 8] = ["begin", "start", "set", "use", "lock", "listen", "prepare", "load"];
-    first_word(sql).is_some_and(|first| ALL.iter().any(|it| it.eq_ignore_ascii_case(first)))
+    const FIRST: [&str; 10] =
+        ["begin", "start", "set", "use", "lock", "listen", "prepare", "load", "call", "do"];
+    const ANY: [&str; 4] = ["temp", "temporary", "set_config", "get_lock"];
+    let is_any = |word: &str, of: &[&str]| of.iter().any(|it| it.eq_ignore_ascii_case(word));
+    let mut is_first = true;
+    Words(sql).any(|word| {
+        let is_of_session = is_any(word, if is_first { &FIRST } else { &ANY });
+        is_first = word == ";";
+        is_of_session || is_session_lock(word)
+    })
 }
 
 /// What a statement begins with, behind comments.
@@ -84,7 +93,16 @@ pub(super) fn first_word(sql: &str) -> Option<&str> {
     Words(sql).next()
 }
 
-/// Words outside of quotes and comments.
+/// `pg_advisory_lock` and its like, but for those that end with their transaction.
+fn is_session_lock(word: &str) -> bool {
+    let is_of_server = word.len() > 3 && word.as_bytes()[..3].eq_ignore_ascii_case(b"pg_");
+    is_of_server && {
+        let word = word.to_ascii_lowercase();
+        word.contains("advisory") && !word.contains("xact")
+    }
+}
+
+/// Words outside of quotes and comments, and the semicolons between statements.
 struct Words<'a>(&'a str);
 
 impl<'a> Iterator for Words<'a> {
@@ -99,6 +117,10 @@ impl<'a> Iterator for Words<'a> {
                 let len = rest.find(|c| !is_in(c)).unwrap_or(rest.len());
                 self.0 = &rest[len..];
                 return Some(&rest[..len]);
+            }
+            if first == ';' {
+                self.0 = &rest[1..];
+                return Some(&rest[..1]);
             }
             let after = |open: usize, close: &str| {
                 let end = rest[open..].find(close).map(|at| open + at + close.len());
@@ -148,15 +170,27 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_state_is_known_by_its_first_word() {
+    fn what_leaves_state_is_known_by_its_words() {
         for (sql, leaves) in [
             ("BEGIN", true),
             (" /* x */ start transaction", true),
             ("Set search_path TO a", true),
+            ("SELECT 1; SET a = 1", true),
+            ("SELECT 1;-- SET a = 1", false),
+            ("SELECT ';SET a'", false),
+            ("CREATE TEMP TABLE a (b int)", true),
+            ("create temporary view a AS SELECT 1", true),
+            ("SELECT pg_try_advisory_lock($1)", true),
+            ("SELECT PG_ADVISORY_LOCK(1)", true),
+            ("SELECT pg_advisory_xact_lock(1)", false),
+            ("SELECT set_config('a.b', $1, false)", true),
+            ("DO $$ BEGIN NULL; END $$", true),
             ("UPDATE t SET a = 1", false),
             ("SELECT 1", false),
+            ("INSERT INTO t VALUES ($1) ON CONFLICT (a) DO UPDATE SET b = 1", false),
             ("beginning", false),
             ("", false),
+            (";", false),
         ] {
             assert_eq!(leaves_state(sql), leaves, "{sql}");
         }

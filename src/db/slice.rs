@@ -65,7 +65,8 @@ pub(super) struct State<B: Backend> {
 }
 
 pub(super) enum Errand<B: Backend> {
-    Prove(Live<B>, Option<OwnedSemaphorePermit>),
+    /// With whether its session may have changed.
+    Prove(Live<B>, Option<OwnedSemaphorePermit>, bool),
     Stop(Live<B>, Option<OwnedSemaphorePermit>),
     Close(Live<B>, Closed),
 }
@@ -287,8 +288,8 @@ impl<B: Backend> Slice<B> {
         state.idle.push(live);
     }
 
-    pub(super) fn prove(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>) {
-        self.send_for(Errand::Prove(live, turn));
+    pub(super) fn prove(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>, changed: bool) {
+        self.send_for(Errand::Prove(live, turn, changed));
     }
 
     pub(super) fn stop(&self, live: Live<B>, turn: Option<OwnedSemaphorePermit>) {

@@ -40,7 +40,8 @@ enum Held<'c, B: Backend> {
 }
 
 impl<B: Backend> DbTransaction<'static, B> {
-    pub(super) fn new(conn: DbConnection<B>) -> Self {
+    pub(super) fn new(mut conn: DbConnection<B>) -> Self {
+        conn.set_in_transaction(true);
         DbTransaction { conn: Held::Own(conn), is_open: true }
     }
 }
@@ -119,7 +120,7 @@ impl<B: Backend> DbTransaction<'_, B> {
     /// Its end tells what is left on its connection, unless it is another's.
     fn comes_back(&mut self) {
         if let Held::Own(conn) = &mut self.conn {
-            conn.lend_no_more();
+            conn.set_in_transaction(false);
         }
     }
 }
