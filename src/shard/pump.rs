@@ -6,10 +6,11 @@
 //! driver turns, a task of the shard turns it: `block_on` of a future that yields twice. Each half
 //! polls what is ready, then asks epoll without waiting.
 //!
-//! What epoll has in the last look makes tasks ready that this turn does not poll, and no
-//! readiness tells of them any more. So a turn is followed by another until its second half takes
-//! no longer than one with nothing to do: then hardly anything can have come between its two
-//! looks, and what has is found by the next turn on time.
+//! Where tokio has tasks of its own, what epoll has in the last look makes some ready that this turn
+//! does not poll, and no readiness tells of them any more. So such a turn is followed by another
+//! until its second half takes no longer than one with nothing to do: then hardly anything can have
+//! come between its two looks, and what has is found by the next turn on time. Tasks of the shard
+//! are polled by the shard: where only they wait, one look is enough.
 
 use std::cell::Cell;
 use std::fs;
@@ -120,7 +121,7 @@ impl Here {
     fn new(runtime: Runtime, epoll: RawFd) -> Here {
         let here = Here { runtime: Some(runtime), epoll, idle_turn: Cell::new(Duration::MAX) };
         for _ in 0..WARM_UP_TURNS {
-            here.turn();
+            here.turn_with_tasks();
         }
         here
     }
@@ -129,8 +130,19 @@ impl Here {
         self.runtime.as_ref().expect("there until it is dropped")
     }
 
-    /// One turn. True if another is to follow, as far as the time it took can tell.
+    /// One turn. True if another is to follow.
     fn turn(&self) -> bool {
+        if self.runtime().metrics().num_alive_tasks() > 0 {
+            return self.turn_with_tasks();
+        }
+        // Only tasks of the shard wait: one look makes them ready, and what comes after it makes the
+        // descriptor readable again.
+        self.runtime().block_on(tokio::task::yield_now());
+        false
+    }
+
+    /// The same where tokio has tasks of its own, as far as the time it took can tell.
+    fn turn_with_tasks(&self) -> bool {
         let took = self.runtime().block_on(async {
             tokio::task::yield_now().await; // what was ready; epoll's first look
             let start = Instant::now();
