@@ -6,7 +6,11 @@
 //! everything with `hello, world`.
 
 pub mod bare;
+#[cfg(feature = "databases")]
+pub mod db;
 pub mod ring;
+#[cfg(feature = "databases")]
+pub mod worlds;
 pub mod ws;
 
 use std::fmt::Display;
@@ -59,6 +63,9 @@ pub struct Options {
     pub congestion: Option<String>,
     /// The folder of the servers of files.
     pub root: PathBuf,
+    /// The database of the servers that ask one, and the most connections to it.
+    pub url: String,
+    pub connections: u32,
 }
 
 impl Options {
@@ -69,6 +76,8 @@ impl Options {
             workers: 1,
             congestion: None,
             root: PathBuf::from("."),
+            url: String::from("postgres://127.0.0.1/bench"),
+            connections: 8,
         };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
@@ -78,6 +87,8 @@ impl Options {
                 "--workers" => options.workers = parse::<usize>(&flag, &value).max(1),
                 "--congestion" => options.congestion = Some(value),
                 "--root" => options.root = PathBuf::from(value),
+                "--url" => options.url = value,
+                "--connections" => options.connections = parse(&flag, &value),
                 _ => refuse(&format!("unknown option {flag}")),
             }
         }
@@ -135,6 +146,9 @@ fn parse<T: std::str::FromStr<Err: Display>>(flag: &str, value: &str) -> T {
 }
 
 fn refuse(why: &str) -> ! {
-    eprintln!("{why}\noptions: --addr 127.0.0.1:8080 --workers 1 --congestion cubic --root .");
+    eprintln!(
+        "{why}\noptions: --addr 127.0.0.1:8080 --workers 1 --congestion cubic --root . \
+         --url postgres://127.0.0.1/bench --connections 8"
+    );
     std::process::exit(2)
 }
