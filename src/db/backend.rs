@@ -59,10 +59,8 @@ pub trait Backend: Call {
     #[doc(hidden)]
     fn cleanse(
         conn: &mut Self::Connection,
-        _options: &DbOptions,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        conn.ping()
-    }
+        options: &DbOptions,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Whether one connection writes at a time, and the others of the process wait their turn.
     #[doc(hidden)]
@@ -131,11 +129,32 @@ pub struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub is_replica: bool,
+    /// How far behind a replica says that it is.
     pub lag_ms: u64,
+    /// A higher one begins with each promotion; 0 where that is not known.
+    pub timeline: u64,
+    /// How far it is in the log of changes, which all of a timeline share; 0 where that is not
+    /// known.
+    pub position: u64,
 }
 
 impl Standing {
-    pub(super) const PRIMARY: Standing = Standing { is_replica: false, lag_ms: 0 };
+    pub(super) const PRIMARY: Standing =
+        Standing { is_replica: false, lag_ms: 0, timeline: 0, position: 0 };
+}
+
+/// The same for each type of connection that may be one to MySQL.
+macro_rules! mysql_standing {
+    ($conn:ident) => {{
+        let (read_only, version): (i64, String) =
+            sqlx::query_as(MYSQL_READ_ONLY).fetch_one(&mut *$conn).await?;
+        let is_mariadb = version.contains("MariaDB");
+        let changes = if is_mariadb { MARIADB_CHANGES } else { MYSQL_CHANGES };
+        let changes: String = sqlx::query_scalar(changes).fetch_one($conn).await?;
+        // How far behind in time needs a privilege that applications lack.
+        let position = changes_in(&changes);
+        Ok(Standing { is_replica: read_only != 0, lag_ms: 0, timeline: 0, position })
+    }};
 }
 
 #[cfg(feature = "sqlite")]
@@ -183,6 +202,10 @@ mod sqlite {
             Ok(None)
         }
 
+        async fn cleanse(conn: &mut SqliteConnection, _: &DbOptions) -> Result<(), sqlx::Error> {
+            sqlite_end(conn.execute(ROLLBACK).await)
+        }
+
         async fn run(conn: &mut SqliteConnection, statement: String) -> Result<(), sqlx::Error> {
             conn.execute(AssertSqlSafe(statement)).await.map(drop)
         }
@@ -210,6 +233,26 @@ mod sqlite {
     }
 }
 
+/// Ends a transaction, one that sqlx knows nothing of too.
+const ROLLBACK: &str = "ROLLBACK";
+
+/// What became of it on SQLite, where it is an error of no special kind that there is none.
+fn sqlite_end<T>(ended: Result<T, sqlx::Error>) -> Result<(), sqlx::Error> {
+    match ended {
+        Err(sqlx::Error::Database(it)) if it.code().as_deref() == Some("1") => Ok(()),
+        ended => ended.map(drop),
+    }
+}
+
+/// sqlx takes a URL for one of its own whatever it begins with.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn has_scheme(url: &str, schemes: &[&str]) -> Result<(), sqlx::Error> {
+    if url.split_once(':').is_some_and(|(scheme, _)| schemes.contains(&scheme)) {
+        return Ok(());
+    }
+    Err(sqlx::Error::Configuration(format!("it does not begin with {}://", schemes[0]).into()))
+}
+
 /// Whether such a URL is of SQLite, and of no file.
 fn is_sqlite_memory(url: &str) -> bool {
     url.starts_with("sqlite:") && (url.contains(":memory:") || url.contains("mode=memory"))
@@ -220,12 +263,13 @@ mod postgres {
     use std::str::FromStr;
 
     use sqlx::postgres::PgConnectOptions;
-    use sqlx::{PgConnection, Postgres, Row};
+    use sqlx::{FromRow, PgConnection, Postgres, Row};
 
     use super::*;
 
     impl Backend for Postgres {
         fn connect_with(url: &str, options: &DbOptions) -> Result<PgConnectOptions, sqlx::Error> {
+            has_scheme(url, &["postgres", "postgresql"])?;
             let with =
                 PgConnectOptions::from_str(url)?.statement_cache_capacity(options.statements_max);
             let is_named = with.get_application_name().is_some();
@@ -255,8 +299,7 @@ mod postgres {
 
         async fn standing(conn: &mut PgConnection) -> Result<Standing, sqlx::Error> {
             let row = sqlx::raw_sql(PG_STANDING).fetch_one(conn).await?;
-            let lag_ms: i64 = row.try_get(1)?;
-            Ok(Standing { is_replica: row.try_get(0)?, lag_ms: lag_ms.max(0) as u64 })
+            Ok(pg_standing(FromRow::from_row(&row)?))
         }
 
         fn statements(conn: &PgConnection) -> usize {
@@ -279,6 +322,7 @@ mod mysql {
             url: &str,
             options: &DbOptions,
         ) -> Result<MySqlConnectOptions, sqlx::Error> {
+            has_scheme(url, &["mysql", "mariadb"])?;
             let with = MySqlConnectOptions::from_str(url)?;
             Ok(with.statement_cache_capacity(options.statements_max))
         }
@@ -299,14 +343,19 @@ mod mysql {
             Ok(Some(rules(connections_max, 0)))
         }
 
+        async fn cleanse(
+            conn: &mut MySqlConnection,
+            options: &DbOptions,
+        ) -> Result<(), sqlx::Error> {
+            conn.execute(sqlx::raw_sql(mysql_cleanse(options))).await.map(drop)
+        }
+
         async fn run(conn: &mut MySqlConnection, statement: String) -> Result<(), sqlx::Error> {
             conn.execute(AssertSqlSafe(statement)).await.map(drop)
         }
 
         async fn standing(conn: &mut MySqlConnection) -> Result<Standing, sqlx::Error> {
-            let is_replica: i64 = sqlx::query_scalar(MYSQL_READ_ONLY).fetch_one(conn).await?;
-            // How far behind needs a privilege that applications lack.
-            Ok(Standing { is_replica: is_replica != 0, lag_ms: 0 })
+            mysql_standing!(conn)
         }
 
         fn statements(conn: &MySqlConnection) -> usize {
@@ -318,22 +367,62 @@ mod mysql {
 const PG_ID: &str = "SELECT pg_backend_pid()";
 const PG_RULES: &str = "SELECT current_setting('max_connections')::int8, \
     current_setting('superuser_reserved_connections')::int8";
-/// A copy that has replayed all it was sent is not behind, however long ago that was.
+/// A copy that has replayed all it was sent says that it is not behind, however long ago that was.
+/// What timeline it is sent is told to those of `pg_monitor` alone.
 const PG_STANDING: &str = "SELECT pg_is_in_recovery(), CASE \
     WHEN NOT pg_is_in_recovery() THEN 0 \
     WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
     ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()) * 1000, 0) \
-    END::int8";
+    END::int8, CASE \
+    WHEN pg_is_in_recovery() \
+    THEN (SELECT coalesce(max(received_tli), 0) FROM pg_stat_wal_receiver) \
+    ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int8 \
+    END::int8, (CASE \
+    WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0') \
+    ELSE pg_current_wal_lsn() \
+    END - '0/0'::pg_lsn)::int8";
 /// Divides by zero in a transaction: it began before its statement.
 const PG_PROOF: &str = "SELECT 1 / (now() = statement_timestamp())::int";
 /// `DISCARD ALL` without prepared statements, which sqlx counts on.
 const PG_CLEANSE: &str = "SELECT 1 / (now() = statement_timestamp())::int; CLOSE ALL; \
     SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); \
     DISCARD TEMP; DISCARD SEQUENCES";
+/// Variables of the session stay: nothing but a new one is without them.
+const MYSQL_CLEANSE: &str = "ROLLBACK; UNLOCK TABLES; DO RELEASE_ALL_LOCKS()";
 const MYSQL_ID: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
 const MYSQL_RULES: &str = "SELECT CAST(@@max_connections AS SIGNED)";
-#[cfg(feature = "mysql")]
-const MYSQL_READ_ONLY: &str = "SELECT CAST(@@read_only AS SIGNED)";
+const MYSQL_READ_ONLY: &str = "SELECT CAST(@@read_only AS SIGNED), version()";
+/// None where the server keeps no log of changes that is numbered.
+const MYSQL_CHANGES: &str = "SELECT CAST(@@global.gtid_executed AS CHAR)";
+const MARIADB_CHANGES: &str = "SELECT CAST(@@global.gtid_current_pos AS CHAR)";
+
+fn pg_standing(row: (bool, i64, i64, i64)) -> Standing {
+    let (is_replica, lag, timeline, position) = row;
+    let [lag_ms, timeline, position] = [lag, timeline, position].map(|it| it.max(0) as u64);
+    Standing { is_replica, lag_ms, timeline, position }
+}
+
+/// How many changes a set of them names: `0-1-270,1-1-7` (domain, server, last one) of MariaDB,
+/// `uuid:1-5:8,uuid:1-9` (ranges) of MySQL.
+fn changes_in(set: &str) -> u64 {
+    let number = |text: &str| text.trim().parse::<u64>().unwrap_or(0);
+    let of_one = |one: &str| match one.split_once(':') {
+        None => one.rsplit_once('-').map_or(0, |(_, last)| number(last)),
+        Some((_, ranges)) => {
+            let count = |range: &str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let (first, last) = (number(first), number(last));
+                if first == 0 { 0 } else { last.saturating_sub(first - 1) }
+            };
+            ranges.split(':').map(count).fold(0, u64::saturating_add)
+        }
+    };
+    set.split(',').map(of_one).fold(0, u64::saturating_add)
+}
+
+fn mysql_cleanse(options: &DbOptions) -> &'static str {
+    if options.is_behind_pooler { ROLLBACK } else { MYSQL_CLEANSE }
+}
 
 fn pg_cleanse(options: &DbOptions) -> &'static str {
     // A pooler's sessions are not ours.
@@ -418,18 +507,20 @@ mod any {
         }
 
         async fn cleanse(conn: &mut AnyConnection, options: &DbOptions) -> Result<(), sqlx::Error> {
-            if conn.backend_name() != "PostgreSQL" {
-                return conn.ping().await;
-            }
-            conn.execute(sqlx::raw_sql(pg_cleanse(options))).await.map(drop)
+            let statements = match conn.backend_name() {
+                "PostgreSQL" => pg_cleanse(options),
+                "MySQL" => mysql_cleanse(options),
+                _ => return sqlite_end(conn.execute(ROLLBACK).await),
+            };
+            conn.execute(sqlx::raw_sql(statements)).await.map(drop)
         }
 
         async fn standing(conn: &mut AnyConnection) -> Result<Standing, sqlx::Error> {
-            if conn.backend_name() != "PostgreSQL" {
-                return Ok(Standing::PRIMARY);
+            match conn.backend_name() {
+                "PostgreSQL" => Ok(pg_standing(sqlx::query_as(PG_STANDING).fetch_one(conn).await?)),
+                "MySQL" => mysql_standing!(conn),
+                _ => Ok(Standing::PRIMARY),
             }
-            let row = sqlx::query_as::<_, (bool, i64)>(PG_STANDING).fetch_one(conn).await?;
-            Ok(Standing { is_replica: row.0, lag_ms: row.1.max(0) as u64 })
         }
 
         fn has_one_writer(url: &str) -> bool {
@@ -447,4 +538,26 @@ mod any {
 
     const SQLITE_GREETING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
         PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes_in;
+
+    #[test]
+    fn changes_are_counted() {
+        for (set, count) in [
+            ("", 0),
+            ("0-1-270", 270),
+            ("0-1-270,1-2-7", 277),
+            ("3e11fa47-71ca-11e1-9e33-c80aa9429562:23", 1),
+            ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", 5),
+            ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:8:11-20,\n3e11fa48-0-0-0-0:1-9", 25),
+            ("nonsense", 0),
+            ("0-1-99999999999999999999", 0),
+            (":::--,,-", 0),
+        ] {
+            assert_eq!(changes_in(set), count, "{set}");
+        }
+    }
 }
