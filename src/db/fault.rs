@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use sqlx::error::ErrorKind;
+use sqlx::error::{DatabaseError, ErrorKind};
 
 use crate::error::Verdict;
 
@@ -78,7 +78,9 @@ impl DbFault {
                 ErrorKind::UniqueViolation => DbFault::Unique,
                 ErrorKind::ForeignKeyViolation => DbFault::ForeignKey,
                 ErrorKind::NotNullViolation | ErrorKind::CheckViolation => DbFault::Check,
-                _ => database.code().map_or(DbFault::Other, |code| of_code(&code)),
+                _ => of_mysql(&**database).unwrap_or_else(|| {
+                    database.code().map_or(DbFault::Other, |code| of_code(&code))
+                }),
             },
             _ => DbFault::Other,
         }
@@ -128,6 +130,28 @@ fn of_io(error: &io::Error) -> DbFault {
         None if error.kind() == io::ErrorKind::StorageFull => DbFault::Full,
         None => DbFault::Unreachable,
     }
+}
+
+/// What MySQL and MariaDB have a number for, and no SQLSTATE of its own.
+#[cfg(feature = "mysql")]
+fn of_mysql(error: &dyn DatabaseError) -> Option<DbFault> {
+    let error = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
+    Some(match error.number() {
+        1053 | 1927 => DbFault::Restarting, // it stops, or has ended the connection
+        1203 | 1226 => DbFault::TooManyClients, // of this user
+        1205 => DbFault::Conflict,          // waited too long for a lock
+        1290 if error.message().contains("read-only") => DbFault::ReadOnly, // or another option
+        1792 | 1836 => DbFault::ReadOnly,
+        1021 | 1041 | 1114 => DbFault::Full,
+        1034 | 1035 | 1194 | 1195 => DbFault::Corrupt,
+        1969 | 3024 => DbFault::TooSlow, // by a limit of the server's own
+        _ => return None,
+    })
+}
+
+#[cfg(not(feature = "mysql"))]
+fn of_mysql(_error: &dyn DatabaseError) -> Option<DbFault> {
+    None
 }
 
 /// SQLSTATE of PostgreSQL (its appendix A), of MySQL, and SQLite's extended result codes.
