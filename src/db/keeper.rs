@@ -328,6 +328,7 @@ impl<B: Backend> Keeper<B> {
             }
             Ok(_) => {
                 held.settle();
+                self.slice.suspect_idle();
                 self.close(live, Closed::Error).await;
             }
             Err(_) => {
@@ -353,9 +354,13 @@ impl<B: Backend> Keeper<B> {
             Stop::Flag(flag) => {
                 flag.store(true, Ordering::Release);
                 let quiet = self.shard.timeout(within, live.conn.ping()).await;
-                live.stop.reset();
-                let depth = B::TransactionManager::get_transaction_depth(&live.conn);
-                is_clean = matches!(quiet, Ok(Ok(()))) && depth == 0;
+                if matches!(quiet, Ok(Ok(()))) {
+                    live.stop.reset();
+                    let cleansed = B::cleanse(&mut live.conn, &self.slice.server.options);
+                    let cleansed = self.shard.timeout(within, cleansed).await;
+                    let depth = B::TransactionManager::get_transaction_depth(&live.conn);
+                    is_clean = matches!(cleansed, Ok(Ok(()))) && depth == 0;
+                }
             }
         }
         drop(abroad);
@@ -371,9 +376,6 @@ impl<B: Backend> Keeper<B> {
     async fn close(&self, live: Live<B>, why: Closed) {
         let abroad = Abroad::new(&self.slice.abroad);
         let held = OnLoan { slice: &self.slice };
-        if matches!(why, Closed::Error | Closed::Test) {
-            self.suspect_others();
-        }
         match why {
             // There is nobody to say goodbye to, or it would not listen.
             Closed::Error | Closed::Stopped | Closed::Test => drop(live),
@@ -386,11 +388,6 @@ impl<B: Backend> Keeper<B> {
         self.slice.counting().closed.count(why);
         drop(held); // gives its lease back
         self.slice.bell.ring();
-    }
-
-    /// What ended one may have ended all: each is tested before it is used.
-    fn suspect_others(&self) {
-        self.slice.state().idle.iter_mut().for_each(|it| it.is_suspect = true);
     }
 
     /// Has a statement run that stops another; told when it has.

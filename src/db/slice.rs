@@ -132,6 +132,11 @@ impl<B: Backend> Slice<B> {
         self.now_ms.store(now_ms, Ordering::Relaxed);
     }
 
+    /// What ended one connection may have ended all: each is tested before it is used.
+    pub(super) fn suspect_idle(&self) {
+        self.state().idle.iter_mut().for_each(|it| it.is_suspect = true);
+    }
+
     pub(super) fn too_slow(&self) -> PoolError {
         PoolError::TooSlow { ms: self.server.options.query_max.as_millis() as u64 }
     }
@@ -297,6 +302,9 @@ impl<B: Backend> Slice<B> {
     }
 
     pub(super) fn close(&self, live: Live<B>, why: Closed) {
+        if matches!(why, Closed::Error | Closed::Test) {
+            self.suspect_idle(); // before the next query takes one
+        }
         self.send_for(Errand::Close(live, why));
     }
 
