@@ -130,7 +130,7 @@ pub use db::{
     live::DbConnection,
     options::DbOptions,
     sizing::{DbPlace, LoadShape, Sizing, Workload},
-    stats::{DbNamed, DbStats},
+    stats::{DbNamed, DbServer, DbStats},
     transaction::DbTransaction,
 };
 pub use error::{Error, Result};

@@ -479,9 +479,12 @@ pub(crate) const DB_ALERT_WINDOWS: u32 = 60;
 /// Waits in a minute that are worth an alert, as in the guide.
 #[cfg(feature = "db")]
 pub(crate) const DB_ALERT_WAITS: u64 = 1_000;
-/// Between two looks at the standing of primaries and replicas.
+/// Between two looks at the standing of primaries and replicas, and how long one may take.
 #[cfg(feature = "db")]
 pub(crate) const DB_HEALTH_MS: u64 = 1_000;
+/// Places of a primary in its log that are remembered, one a look: what a replica is held against.
+#[cfg(feature = "db")]
+pub(crate) const DB_POSITIONS_MAX: usize = 128;
 /// PostgreSQL: queries on their way over the lane of a shard. More wait: that many are answered in
 /// some 20 ms, and one that is slow holds up no more than these.
 #[cfg(feature = "postgres-lane")]

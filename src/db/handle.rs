@@ -3,19 +3,22 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::join_all;
 use sqlx::Pool;
 use sqlx_core::transaction::TransactionManager;
 
-use super::backend::{Backend, Standing};
+use super::backend::Backend;
 use super::fault;
+use super::health;
 use super::keeper;
 use super::live::DbConnection;
 use super::options::DbOptions;
 use super::server::Server;
 use super::slice::Slice;
+use super::standings::Standings;
 use super::transaction::DbTransaction;
 use super::watch::lock;
 use crate::error::{Error, Result, judge_by};
@@ -76,8 +79,7 @@ pub(super) enum Route {
 /// A primary and its replicas, as the whole process sees them.
 pub(super) struct Cluster<B: Backend> {
     pub(super) servers: Vec<Arc<Server<B>>>,
-    /// Which of them is the primary.
-    elected: AtomicUsize,
+    pub(super) standings: Arc<Standings>,
     /// Somebody asks how many connections the server allows.
     asks: tokio::sync::Mutex<bool>,
 }
@@ -153,36 +155,61 @@ impl Shard {
 }
 
 impl<B: Backend> Db<B> {
-    /// The first connection: that the server is there, and allows what was asked for.
+    /// The first connections: that the server is there, and allows what was asked for.
     async fn meet(&self, shard: &Shard) -> Result<()> {
-        let cannot = |error: sqlx::Error| {
-            let address = self.cluster.servers[0].address();
-            Error::new(503, "the database is not available")
-                .because(format!("{address}: {error}; see DbOptions::lazy to start without it"))
-        };
         let mut asked = self.cluster.asks.lock().await;
-        for slice in &self.slices[..1] {
-            let mut conn = slice.checkout().await.map_err(cannot)?;
-            if *asked {
+        if !*asked && self.slices.len() > 1 {
+            // Who is the primary by now, and who is there at all.
+            join_all(self.slices.iter().map(|it| health::look(&it.server, shard, None))).await;
+        }
+        let primary = self.cluster.standings.primary();
+        for (at, slice) in self.slices.iter().enumerate() {
+            let may_be_away = at != primary;
+            if may_be_away && (*asked || !self.cluster.standings.is_there(at)) {
                 continue;
             }
-            let (sqlx, watch) = conn.start_query().map_err(cannot)?;
-            let rules = watch.within(B::rules(sqlx)).await;
-            let rules = conn.end_query(rules).map_err(cannot)?;
-            *lock(&slice.server.rules) = rules;
-            if let Some(misfit) = rules.and_then(|rules| slice.server.misfit(rules)) {
-                return Err(Error::from(misfit));
+            let met = self.meet_one(slice, *asked).await;
+            match met {
+                Ok(None) => {}
+                Ok(Some(misfit)) => return Err(Error::from(misfit)),
+                Err(_) if may_be_away => {}
+                Err(error) => {
+                    return Err(Error::new(503, "the database is not available").because(format!(
+                        "{}: {error}; see DbOptions::lazy to start without it",
+                        slice.server.address()
+                    )));
+                }
             }
+        }
+        if !*asked {
+            let server = &self.cluster.servers[primary];
             tracing::info!(
                 database = B::NAME,
-                open_max = slice.server.options.open_max,
+                open_max = server.options.open_max,
                 shards = shard.count(),
-                allowed = rules.map(|it| it.connections_max),
+                allowed = lock(&server.rules).map(|it| it.connections_max),
                 "connected"
             );
-            *asked = true;
         }
+        *asked = true;
         Ok(())
+    }
+
+    /// A connection, and why what the server allows does not do.
+    async fn meet_one(
+        &self,
+        slice: &Arc<Slice<B>>,
+        asked: bool,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let mut conn = slice.checkout().await?;
+        if asked {
+            return Ok(None);
+        }
+        let (sqlx, watch) = conn.start_query()?;
+        let rules = watch.within(B::rules(sqlx)).await;
+        let rules = conn.end_query(rules)?;
+        *lock(&slice.server.rules) = rules;
+        Ok(rules.and_then(|rules| slice.server.misfit(rules)))
     }
 
     /// The same database, whose queries are counted under a name too: see
@@ -377,7 +404,7 @@ impl<B: Backend> Db<B> {
         if self.slices.len() == 1 {
             return &self.slices[0];
         }
-        let primary = self.cluster.elect();
+        let primary = self.cluster.standings.primary();
         let replica_will_do = match &self.route {
             Route::Primary => false,
             Route::Replica => true,
@@ -390,7 +417,7 @@ impl<B: Backend> Db<B> {
             .slices
             .iter()
             .enumerate()
-            .filter(|(at, slice)| *at != primary && slice.server.is_good_replica());
+            .filter(|(at, slice)| self.cluster.standings.is_well(*at) && !slice.is_away());
         let least = well.min_by_key(|(_, slice)| {
             let state = slice.state();
             state.in_use + state.waiters.len()
@@ -407,39 +434,17 @@ impl<B: Backend> Db<B> {
 impl<B: Backend> Cluster<B> {
     fn new(options: &DbOptions, shards: usize) -> Result<Cluster<B>> {
         let urls = [&options.url].into_iter().chain(&options.replicas);
-        let servers: Result<Vec<_>, sqlx::Error> =
-            urls.map(|url| Server::new(url, options, shards).map(Arc::new)).collect();
+        let standings = Arc::new(Standings::new(urls.clone().count(), options.lag_max));
+        let servers: Result<Vec<_>, sqlx::Error> = urls
+            .enumerate()
+            .map(|(at, url)| Server::new(url, options, shards, (at, &standings)).map(Arc::new))
+            .collect();
         let servers = servers.map_err(|error| Error::from(format!("a database's URL: {error}")))?;
         if let Some(shortage) = servers[0].shortage() {
             return Err(Error::from(shortage));
         }
         let asks = tokio::sync::Mutex::new(false);
-        Ok(Cluster { servers, elected: AtomicUsize::new(0), asks })
-    }
-
-    /// The primary: the one that was, for as long as nobody knows better.
-    pub(super) fn elect(&self) -> usize {
-        let elected = self.elected.load(Ordering::Relaxed);
-        let standing = |at: usize| (*lock(&self.servers[at].standing)).flatten();
-        let says_primary = |at: &usize| standing(*at).is_some_and(|it| !it.is_replica);
-        if self.servers.len() == 1 || says_primary(&elected) {
-            return elected;
-        }
-        let Some(other) = (0..self.servers.len()).find(says_primary) else { return elected };
-        let order = Ordering::Relaxed;
-        if self.elected.compare_exchange(elected, other, order, order).is_ok() {
-            let (from, to) = (self.servers[elected].address(), self.servers[other].address());
-            tracing::warn!(from, to, "another server is the primary now");
-        }
-        other
-    }
-}
-
-impl<B: Backend> Server<B> {
-    fn is_good_replica(&self) -> bool {
-        let lag_ms = self.options.lag_max.as_millis() as u64;
-        let standing = (*lock(&self.standing)).flatten();
-        standing.is_some_and(|it: Standing| it.is_replica && it.lag_ms <= lag_ms)
+        Ok(Cluster { servers, standings, asks })
     }
 }
 

@@ -1,19 +1,20 @@
-//! What one shard does for all that use a server: sizes and alerts at the end of a window, a look
-//! at how it stands, and the connection that stops what others run.
+//! What one shard does for all that use a server: sizes and alerts at the end of a window, looks at
+//! how it stands, and the connection that stops what others run.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::{ConnectOptions, Connection};
 
 use super::adapt::Seen;
-use super::backend::{Backend, Standing};
+use super::backend::Backend;
 use super::keeper::Keeper;
 use super::server::Server;
+use super::standings::Change;
 use super::watch::lock;
 use crate::limits::{DB_ALERT_WAITS, DB_ALERT_WINDOWS, DB_CLOSE_MS_MAX, DB_HEALTH_MS};
 use crate::shard::Shard;
@@ -118,36 +119,65 @@ pub(super) fn end_window<B: Backend>(keeper: &Rc<Keeper<B>>) {
         tracing::warn!(database = B::NAME, "{alert:?}");
     }
     if server.is_one_of_many && !keeper.is_looking.replace(true) {
-        let keeper = keeper.clone();
-        keeper.shard.clone().spawn_own(async move {
-            look(&keeper).await;
-            keeper.is_looking.set(false);
-        });
+        let (server, shard) = (server.clone(), keeper.shard.clone());
+        keeper.shard.spawn_own(async move { look_out(server, shard).await });
     }
 }
 
-/// How the server stands among its copies; not at all, if it does not say so in time.
-async fn look<B: Backend>(keeper: &Keeper<B>) {
-    let slice = &keeper.slice;
-    let within = Duration::from_millis(DB_HEALTH_MS);
-    let asked = keeper.shard.timeout(within, async {
-        let mut conn = slice.checkout().await?;
-        let (sqlx, watch) = conn.start_query()?;
-        let standing = watch.within(B::standing(sqlx)).await;
-        conn.end_query(standing)
-    });
-    let standing = asked.await.ok().and_then(Result::ok);
-    let before = lock(&slice.server.standing).replace(standing);
-    if before.flatten().is_some() != standing.is_some() && before.is_some() {
-        let url = slice.server.address();
-        match standing {
-            Some(Standing { is_replica, .. }) => {
-                tracing::info!(url, is_replica, "it is well again")
-            }
-            None => tracing::warn!(url, "a database of many does not answer"),
-        }
+/// Looks at a server again and again, over a connection that is there for it alone: one that all
+/// connections of the budget are in use of is well all the same.
+async fn look_out<B: Backend>(server: Arc<Server<B>>, shard: Shard) {
+    let mut conn = None;
+    loop {
+        conn = look(&server, &shard, conn).await;
+        shard.sleep(Duration::from_millis(DB_HEALTH_MS)).await;
     }
-    slice.server.stands.notify_waiters();
+}
+
+/// A connection to look over, and the generation of addresses that it is of.
+type Lookout<B> = (<B as sqlx::Database>::Connection, u64);
+
+/// How the server stands among its copies; not at all, if it does not say so in time.
+pub(super) async fn look<B: Backend>(
+    server: &Server<B>,
+    shard: &Shard,
+    conn: Option<Lookout<B>>,
+) -> Option<Lookout<B>> {
+    let within = Duration::from_millis(DB_HEALTH_MS);
+    let (with, generation) = server.with();
+    let asked = shard.timeout(within, async {
+        let mut conn = match conn.filter(|it| it.1 == generation) {
+            Some((conn, _)) => conn,
+            None => with.connect().await?,
+        };
+        let standing = B::standing(&mut conn).await?;
+        Ok::<_, sqlx::Error>((conn, standing))
+    });
+    let (conn, standing) = asked.await.ok().and_then(Result::ok).unzip();
+    if standing.is_none() {
+        server.slices().iter().for_each(|it| it.suspect_idle());
+    }
+    if generation == server.generation() {
+        tell(server, server.standings.saw(server.at, standing, Instant::now()));
+    }
+    conn.map(|conn| (conn, generation))
+}
+
+fn tell<B: Backend>(server: &Server<B>, change: Option<Change>) {
+    let (url, database) = (server.address(), B::NAME);
+    match change {
+        Some(Change::Elected { from, to }) => {
+            let [from, to] = [from, to].map(|it| server.standings.address(it));
+            tracing::warn!(database, from, to, "another server is the primary now");
+        }
+        Some(Change::Stale) => {
+            let why = "it says that it is the primary, but another one is: it gets nothing to do";
+            tracing::warn!(database, url, "{why}");
+        }
+        Some(Change::Well) => tracing::info!(database, url, "a replica that gets reads"),
+        Some(Change::Unwell) => tracing::warn!(database, url, "a replica that gets none any more"),
+        None => {}
+    }
 }
 
 /// Runs the statements that stop others, on a connection that is there for it alone.

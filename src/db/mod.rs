@@ -23,6 +23,7 @@ mod query;
 mod server;
 pub(crate) mod sizing;
 mod slice;
+mod standings;
 pub(crate) mod stats;
 pub(crate) mod transaction;
 mod watch;

@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::adapt::Adapt;
-use super::backend::{Backend, ConnectWith, Rules, Standing};
+use super::backend::{Backend, ConnectWith, Rules};
 use super::budget::Budget;
 use super::health::Minute;
 use super::options::DbOptions;
 use super::slice::Slice;
+use super::standings::Standings;
 use super::watch::lock;
 
 pub(super) struct Server<B: Backend> {
@@ -32,10 +33,9 @@ pub(super) struct Server<B: Backend> {
     pub(super) minute: Mutex<Minute>,
     /// Among others, of which one is the primary.
     pub(super) is_one_of_many: bool,
-    /// What the last look has shown; none before the first one.
-    pub(super) standing: Mutex<Option<Option<Standing>>>,
-    /// A look has ended.
-    pub(super) stands: Notify,
+    /// Its place among them, and what is known of all.
+    pub(super) at: usize,
+    pub(super) standings: Arc<Standings>,
     /// Statements that stop others, and whether a shard is running them.
     pub(super) stops: Mutex<Stops>,
 }
@@ -57,8 +57,10 @@ impl<B: Backend> Server<B> {
         url: &str,
         options: &DbOptions,
         shards: usize,
+        (at, standings): (usize, &Arc<Standings>),
     ) -> Result<Server<B>, sqlx::Error> {
         let (mut options, with) = (options.clone(), B::connect_with(url, options)?);
+        standings.place(at, without_secrets(url));
         if B::is_in_memory(url) {
             options.idle_min = options.idle_min.max(shards);
         }
@@ -78,8 +80,8 @@ impl<B: Backend> Server<B> {
             adapt: Mutex::new(Adapt::new(first, options.open_min, options.open_max)),
             minute: Mutex::default(),
             is_one_of_many: !options.replicas.is_empty(),
-            standing: Mutex::default(),
-            stands: Notify::new(),
+            at,
+            standings: standings.clone(),
             stops: Mutex::default(),
             options,
         })
@@ -96,11 +98,7 @@ impl<B: Backend> Server<B> {
 
     /// Its URL without what is secret, for messages.
     pub(super) fn address(&self) -> String {
-        let url = self.url();
-        match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-            _ => url,
-        }
+        self.standings.address(self.at)
     }
 
     /// Another way to reach it, or other credentials: for connections made from now on.
@@ -110,6 +108,7 @@ impl<B: Backend> Server<B> {
         *with = new;
         *lock(&self.url) = url.to_owned();
         self.generation.fetch_add(1, Ordering::Release);
+        self.standings.place(self.at, without_secrets(url));
         drop(with);
         self.slices().iter().for_each(|it| it.bell.ring());
         Ok(())
@@ -130,15 +129,18 @@ impl<B: Backend> Server<B> {
         }
         let open_max = self.options.open_max as u64;
         let allowed = rules.connections_max.saturating_sub(rules.reserved);
-        let wanted = open_max + STOPPERS;
-        (wanted > allowed).then(|| {
+        let (beside, what) = match self.is_one_of_many {
+            true => (2, "2 that cancel queries and look after it"),
+            false => (1, "1 that cancels queries"),
+        };
+        (open_max + beside > allowed).then(|| {
             format!(
-                "the budget is {open_max} connections (open_max) and {STOPPERS} that cancels \
-                 queries, but the server allows {} (max_connections), {} of them for \
-                 administrators: set open_max to {} at most, or raise max_connections",
+                "the budget is {open_max} connections (open_max) and {what}, but the server \
+                 allows {} (max_connections), {} of them for administrators: set open_max to {} at \
+                 most, or raise max_connections",
                 rules.connections_max,
                 rules.reserved,
-                allowed.saturating_sub(STOPPERS),
+                allowed.saturating_sub(beside),
             )
         })
     }
@@ -155,5 +157,35 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Connections beside the budget: the one that stops what others run.
-pub(super) const STOPPERS: u64 = 1;
+/// A URL without its user, and without its parameters, which may be passwords too.
+fn without_secrets(url: &str) -> String {
+    let (url, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match url.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://{place}"),
+        None if parameters.contains('@') => format!("{scheme}://"), // a password with a `?`
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_secrets() {
+        for (url, address) in [
+            ("postgres://ann:secret@db.local:5432/shop", "postgres://db.local:5432/shop"),
+            ("postgres://ann:s@cr@t@db.local/shop", "postgres://db.local/shop"),
+            ("postgres://db.local/shop?user=ann&password=secret", "postgres://db.local/shop"),
+            ("mysql:ann:secret@db.local/shop", "mysql://db.local/shop"),
+            ("ann:secret@db.local", "ann://db.local"),
+            ("secret@db.local", "://db.local"),
+            ("postgres://ann:sec?ret@db.local/shop", "postgres://"),
+            ("sqlite://todos.db?mode=ro", "sqlite://todos.db"),
+            ("sqlite::memory:", "sqlite::memory:"),
+        ] {
+            assert_eq!(without_secrets(url), address);
+        }
+    }
+}

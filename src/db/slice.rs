@@ -132,6 +132,11 @@ impl<B: Backend> Slice<B> {
         self.now_ms.store(now_ms, Ordering::Relaxed);
     }
 
+    /// Whether nobody can connect, as far as anybody has tried.
+    pub(super) fn is_away(&self) -> bool {
+        self.state().away.is_some()
+    }
+
     /// What ended one connection may have ended all: each is tested before it is used.
     pub(super) fn suspect_idle(&self) {
         self.state().idle.iter_mut().for_each(|it| it.is_suspect = true);

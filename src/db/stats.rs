@@ -88,6 +88,10 @@ pub struct DbStats {
     pub lease_moves: u64,
     /// Prepared statements of the idle connections, together.
     pub statements: usize,
+    /// The servers, where there are replicas: what goes before is of the primary alone.
+    pub servers: Vec<DbServer>,
+    /// How often another server became the primary.
+    pub elections: u64,
     /// Queries by name: see [`Db::named`].
     pub names: Vec<DbNamed>,
     /// The last changes of the budget.
@@ -119,6 +123,48 @@ pub struct DbNamed {
     pub p999_us: u64,
 }
 
+/// One server of a database that has replicas: see
+/// [`DbOptions::replica`](crate::DbOptions::replica).
+///
+/// ```
+/// # use soloist::DbServer;
+/// # fn log(server: &DbServer) {
+/// println!("{}: {} queries, {} ms behind", server.address, server.queries, server.lag_ms);
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DbServer {
+    /// Where it is, without user and password.
+    pub address: String,
+    /// It has answered when it was last looked at, which is done once a second.
+    pub answers: bool,
+    /// It gets the writes.
+    pub is_primary: bool,
+    /// It is a replica that is near enough to get reads.
+    pub gets_reads: bool,
+    /// Milliseconds that it is behind the primary.
+    pub lag_ms: u64,
+    /// A higher one begins with each promotion; 0 where that is not known.
+    pub timeline: u64,
+    /// Connections that are open.
+    pub open: usize,
+    /// Of those, how many somebody holds.
+    pub in_use: usize,
+    /// Leases of its budget that are held.
+    pub leases: usize,
+    /// Those that wait for a connection to it.
+    pub waiters: usize,
+    /// Queries through the handle.
+    pub queries: u64,
+    /// Of those, how many failed.
+    pub errors: u64,
+    /// Microseconds that half of them took at most.
+    pub query_p50_us: u64,
+    /// Microseconds that 99 of a hundred took at most.
+    pub query_p99_us: u64,
+}
+
 /// Numbers.
 impl<B: Backend> Db<B> {
     /// Of this shard's connections to the primary.
@@ -130,7 +176,10 @@ impl<B: Backend> Db<B> {
     /// # }
     /// ```
     pub fn stats(&self) -> DbStats {
-        sum(&[self.slices[self.cluster.elect()].clone()], false)
+        let primary = self.cluster.standings.primary();
+        let mut stats = sum(&[self.slices[primary].clone()], false);
+        self.add_servers(&mut stats, |at| vec![self.slices[at].clone()]);
+        stats
     }
 
     /// Of all shards of the process, with nothing to wait for.
@@ -143,7 +192,38 @@ impl<B: Backend> Db<B> {
     /// # }
     /// ```
     pub fn stats_everywhere(&self) -> DbStats {
-        sum(&self.cluster.servers[self.cluster.elect()].slices(), true)
+        let primary = self.cluster.standings.primary();
+        let mut stats = sum(&self.cluster.servers[primary].slices(), true);
+        self.add_servers(&mut stats, |at| self.cluster.servers[at].slices());
+        stats
+    }
+
+    fn add_servers(&self, stats: &mut DbStats, slices: impl Fn(usize) -> Vec<Arc<Slice<B>>>) {
+        let standings = &self.cluster.standings;
+        stats.elections = standings.elections();
+        if self.slices.len() == 1 {
+            return;
+        }
+        for at in 0..self.slices.len() {
+            let (slices, seen) = (slices(at), standings.seen(at));
+            let (its, is_away) = (sum(&slices, false), slices.iter().all(|it| it.is_away()));
+            stats.servers.push(DbServer {
+                address: standings.address(at),
+                answers: seen.standing.is_some(),
+                is_primary: at == standings.primary(),
+                gets_reads: standings.is_well(at) && !is_away,
+                lag_ms: seen.lag_ms,
+                timeline: seen.standing.map_or(0, |it| it.timeline),
+                open: its.open,
+                in_use: its.in_use,
+                leases: its.leases,
+                waiters: its.waiters,
+                queries: its.queries,
+                errors: its.errors,
+                query_p50_us: its.query_p50_us,
+                query_p99_us: its.query_p99_us,
+            });
+        }
     }
 }
 
