@@ -65,16 +65,17 @@ impl Postgres {
     /// A hot standby that follows this one.
     pub fn replica(&self) -> Postgres {
         let folder = new_folder();
-        let copied = command("pg_basebackup")
-            .args(["--no-sync", "-R", "-c", "fast", "-U", "postgres", "-h", "127.0.0.1", "-p"])
-            .arg(self.port.to_string())
-            .arg("-D")
-            .arg(folder.join("data"))
-            .output()
-            .expect("pg_basebackup");
-        let why = String::from_utf8_lossy(&copied.stderr);
-        assert!(copied.status.success(), "pg_basebackup: {why}");
+        copy(self.port, &folder);
         Postgres::open(folder, self.arguments.clone())
+    }
+
+    /// It ends, forgets what it had, and is a hot standby of another one from now on, at its port.
+    pub fn follow(&self, primary: &Postgres) {
+        self.kill();
+        forget_memory(&self.folder);
+        fs::remove_dir_all(self.folder.join("data")).expect("forgotten");
+        copy(primary.port, &self.folder);
+        self.restart();
     }
 
     fn open(folder: PathBuf, arguments: Vec<String>) -> Postgres {
@@ -211,6 +212,19 @@ fn open_session(port: u16) -> Option<TcpStream> {
         }
     }
     Some(socket)
+}
+
+/// What a server has, as one that follows it.
+fn copy(port: u16, folder: &Path) {
+    let copied = command("pg_basebackup")
+        .args(["--no-sync", "-R", "-c", "fast", "-U", "postgres", "-h", "127.0.0.1", "-p"])
+        .arg(port.to_string())
+        .arg("-D")
+        .arg(folder.join("data"))
+        .output()
+        .expect("pg_basebackup");
+    let why = String::from_utf8_lossy(&copied.stderr);
+    assert!(copied.status.success(), "pg_basebackup: {why}");
 }
 
 fn new_folder() -> PathBuf {
