@@ -3,6 +3,12 @@
 //! What a user may change is a field of [`Limits`], set on
 //! [`Server::limits`](crate::Server::limits). The rest are constants.
 
+#[cfg(feature = "db")]
+mod databases;
+
+#[cfg(feature = "db")]
+pub(crate) use databases::*;
+
 /// The bounds of a server. Every one is on by default.
 ///
 /// ```
@@ -394,148 +400,6 @@ pub(crate) const RESPONSE_PASS_MS: u64 = 10_000;
 /// Purges that a shard remembers, for answers that are being made: beyond, those are not kept.
 #[cfg(feature = "cache")]
 pub(crate) const RESPONSE_PURGES_MAX: usize = 1_024;
-
-/// Connections to one database for the whole process: the guide's for 100 to 1,000 clients.
-#[cfg(feature = "db")]
-pub(crate) const DB_OPEN_MAX: usize = 25;
-/// Age of a connection at which it is closed: below the 5 minutes of common balancers.
-#[cfg(feature = "db")]
-pub(crate) const DB_LIFE_MS_MAX: u64 = 5 * 60_000;
-/// Time without a use after which a connection is closed.
-#[cfg(feature = "db")]
-pub(crate) const DB_IDLE_MS_MAX: u64 = 2 * 60_000;
-/// Time without a use after which a connection is tested before the next one.
-#[cfg(feature = "db")]
-pub(crate) const DB_TEST_IDLE_MS: u64 = 5_000;
-/// How long a query waits for a connection.
-#[cfg(feature = "db")]
-pub(crate) const DB_ACQUIRE_MS_MAX: u64 = 3_000;
-/// How long a connection may take to be made.
-#[cfg(feature = "db")]
-pub(crate) const DB_CONNECT_MS_MAX: u64 = 3_000;
-/// How long a query may take.
-#[cfg(feature = "db")]
-pub(crate) const DB_QUERY_MS_MAX: u64 = 30_000;
-/// Those who wait for a connection on one shard.
-#[cfg(feature = "db")]
-pub(crate) const DB_WAITERS_MAX: usize = 1_024;
-/// Connections that one shard makes at once: more would be a storm for a server that comes back.
-#[cfg(feature = "db")]
-pub(crate) const DB_CONNECTS_MAX: usize = 2;
-/// Prepared statements of a connection, as of sqlx.
-#[cfg(feature = "db")]
-pub(crate) const DB_STATEMENTS_MAX: usize = 100;
-/// How far behind a replica may be.
-#[cfg(feature = "db")]
-pub(crate) const DB_LAG_MS_MAX: u64 = 5_000;
-/// A turn of the keeper while somebody waits or a query runs: what time limits are late by.
-#[cfg(feature = "db")]
-pub(crate) const DB_TURN_MS: u64 = 10;
-/// How long a connection is not needed before its lease goes to a shard that waits for one, and the
-/// time between two that a busy shard gives away: shorter, and leases would follow chance.
-#[cfg(feature = "db")]
-pub(crate) const DB_SPARE_MS: u64 = 30;
-/// A turn of the keeper otherwise: what ages and idle times are late by.
-#[cfg(feature = "db")]
-pub(crate) const DB_IDLE_TURN_MS: u64 = 1_000;
-/// Pauses between tries to connect, doubled each time.
-#[cfg(feature = "db")]
-pub(crate) const DB_BACKOFF_MS_MIN: u64 = 50;
-#[cfg(feature = "db")]
-pub(crate) const DB_BACKOFF_MS_MAX: u64 = 2_000;
-/// How long a server may have "too many clients" while the budget says otherwise: it takes a moment
-/// to notice that a connection was closed.
-#[cfg(feature = "db")]
-pub(crate) const DB_FULL_MS_MAX: u64 = 500;
-/// How long a connection may take to prove that it is ready for another query.
-#[cfg(feature = "db")]
-pub(crate) const DB_PROOF_MS_MAX: u64 = 250;
-/// How long a connection may take to say goodbye, and one that cancels queries to do so.
-#[cfg(feature = "db")]
-pub(crate) const DB_CLOSE_MS_MAX: u64 = 1_000;
-/// Rows of a stream that come at once before others of the shard have their turn.
-#[cfg(feature = "db")]
-pub(crate) const DB_ROWS_A_TURN: usize = 64;
-/// Names of statements that a shard keeps times of; the rest is counted together.
-#[cfg(feature = "db")]
-pub(crate) const DB_NAMES_MAX: usize = 64;
-/// What sizes and alerts are judged by.
-#[cfg(feature = "db")]
-pub(crate) const DB_WINDOW_MS: u64 = 1_000;
-/// A wait for a connection that is too long, at the 99th percentile of a window.
-#[cfg(feature = "db")]
-pub(crate) const DB_WAIT_US_MAX: u64 = 2_000;
-/// Windows in a row that make an adaptive budget grow, and shrink.
-#[cfg(feature = "db")]
-pub(crate) const DB_GROW_WINDOWS: u32 = 2;
-#[cfg(feature = "db")]
-pub(crate) const DB_SHRINK_WINDOWS: u32 = 30;
-/// Changes of a budget that are remembered.
-#[cfg(feature = "db")]
-pub(crate) const DB_CHANGES_MAX: usize = 16;
-/// Windows over which alerts are judged: a minute.
-#[cfg(feature = "db")]
-pub(crate) const DB_ALERT_WINDOWS: u32 = 60;
-/// Waits in a minute that are worth an alert, as in the guide.
-#[cfg(feature = "db")]
-pub(crate) const DB_ALERT_WAITS: u64 = 1_000;
-/// Between two looks at the standing of primaries and replicas, and how long one may take.
-#[cfg(feature = "db")]
-pub(crate) const DB_HEALTH_MS: u64 = 1_000;
-/// Places of a primary in its log that are remembered, one a look: what a replica is held against.
-#[cfg(feature = "db")]
-pub(crate) const DB_POSITIONS_MAX: usize = 128;
-/// PostgreSQL: queries on their way over the lane of a shard. More wait: that many are answered in
-/// some 20 ms, and one that is slow holds up no more than these.
-#[cfg(feature = "postgres-lane")]
-pub(crate) const LANE_QUERIES_MAX: usize = 1_024;
-/// How long a statement of a lane may run on the server, which ends it then: others are behind it.
-#[cfg(feature = "postgres-lane")]
-pub(crate) const LANE_STATEMENT_MS_MAX: u64 = 1_000;
-/// How long after that an answer is awaited before the connection counts as dead.
-#[cfg(feature = "postgres-lane")]
-pub(crate) const LANE_GRACE_MS: u64 = 1_000;
-/// Between two looks at a lane with queries on their way, by which its times may be late.
-#[cfg(feature = "postgres-lane")]
-pub(crate) const LANE_LOOK_MS: u64 = 50;
-/// SQLite: how long one that writes waits for another process to end its own.
-#[cfg(feature = "sqlite")]
-pub(crate) const SQLITE_BUSY_MS_MAX: u64 = 5_000;
-/// SQLite: operations of its machine between two looks at whether the query was cancelled.
-#[cfg(feature = "sqlite")]
-pub(crate) const SQLITE_PROGRESS_OPS: i32 = 2_000;
-/// How long a query of a lane may keep its shard: what all the others of a turn wait for it.
-#[cfg(feature = "db")]
-pub(crate) const DB_LANE_US_MAX: u64 = 200;
-/// SQLite on the shard: operations of its machine between two looks at the clock, 10 to 50 us.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_OPS: i32 = 1_000;
-/// Rows between two looks at the clock, for operations that are few and rows that are large.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_ROWS: usize = 16;
-/// A value or a row that is larger is read by the worker: it is copied in one go, about 50 us.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_BYTES_MAX: i32 = 512 * 1024;
-/// Queries of a lane that end at once before others of the shard have their turn, and their time.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_QUERIES_A_TURN: u32 = 64;
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_TURN_US_MAX: u64 = 500;
-/// Statements that a lane knows to be slow.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_SLOW_MAX: usize = 64;
-/// How long a slow statement goes to the worker before it is tried again; doubled each time.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_SLOW_MS_MIN: u64 = 1_000;
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_SLOW_MS_MAX: u64 = 60_000;
-/// A statement is slow when it was late this often in a row: the kernel may have given the core to
-/// another thread.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_LATE_MAX: u32 = 4;
-/// A file that could not be opened for the lane is not tried again before this.
-#[cfg(feature = "sqlite-lane")]
-pub(crate) const SQLITE_LANE_REOPEN_MS: u64 = 1_000;
 
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;

@@ -796,6 +796,8 @@ elections
 errors
 idle
 in_use
+lane_fallbacks
+lane_queries
 lease_moves
 leases
 names: name p50_us p999_us p99_us queries

@@ -19,6 +19,7 @@ pub(super) struct Server<B: Backend> {
     pub(super) shards: usize,
     pub(super) query_ms: u64,
     with: Mutex<ConnectWith<B>>,
+    #[cfg(feature = "sqlite-lane")]
     url: Mutex<String>,
     /// Of `with`: connections of an older one are closed when they come back.
     generation: AtomicU64,
@@ -70,6 +71,7 @@ impl<B: Backend> Server<B> {
             shards,
             query_ms: options.query_max.as_millis().try_into().unwrap_or(u64::MAX),
             with: Mutex::new(with),
+            #[cfg(feature = "sqlite-lane")]
             url: Mutex::new(url.to_owned()),
             generation: AtomicU64::new(0),
             budget: Budget::new(first, shards),
@@ -92,6 +94,8 @@ impl<B: Backend> Server<B> {
         (with.clone(), self.generation())
     }
 
+    /// Its URL with what is secret, for the lane.
+    #[cfg(feature = "sqlite-lane")]
     pub(super) fn url(&self) -> String {
         lock(&self.url).clone()
     }
@@ -106,7 +110,8 @@ impl<B: Backend> Server<B> {
         let new = B::connect_with(url, &self.options)?;
         let mut with = lock(&self.with);
         *with = new;
-        *lock(&self.url) = url.to_owned();
+        #[cfg(feature = "sqlite-lane")]
+        url.clone_into(&mut lock(&self.url));
         self.generation.fetch_add(1, Ordering::Release);
         self.standings.place(self.at, without_secrets(url));
         drop(with);

@@ -6,9 +6,9 @@
 //! driver turns, a task of the shard turns it: `block_on` of a future that yields twice. Each half
 //! polls what is ready, then asks epoll without waiting.
 //!
-//! Where tokio has tasks of its own, what epoll has in the last look makes some ready that this turn
-//! does not poll, and no readiness tells of them any more. So such a turn is followed by another
-//! until its second half takes no longer than one with nothing to do: then hardly anything can have
+//! Where tokio has tasks of its own, what epoll has in the last look makes some ready that this
+//! turn does not poll, and no readiness tells of them any more. So such a turn is followed by
+//! another until its second half takes no longer than one with nothing to do: then hardly anything can have
 //! come between its two looks, and what has is found by the next turn on time. Tasks of the shard
 //! are polled by the shard: where only they wait, one look is enough.
 
@@ -135,8 +135,8 @@ impl Here {
         if self.runtime().metrics().num_alive_tasks() > 0 {
             return self.turn_with_tasks();
         }
-        // Only tasks of the shard wait: one look makes them ready, and what comes after it makes the
-        // descriptor readable again.
+        // Only tasks of the shard wait: one look makes them ready, and what comes after it makes
+        // the descriptor readable again.
         self.runtime().block_on(tokio::task::yield_now());
         false
     }
