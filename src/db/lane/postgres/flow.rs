@@ -84,6 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         }
         if !is_idle {
             // What was read is not passed on: those behind are in its transaction too.
+            into.set_filled(from);
             let why = "a query of the lane has begun a transaction, which others would be part of";
             return Poll::Ready(Err(io::Error::other(why)));
         }
@@ -195,6 +196,20 @@ mod tests {
             let (mut walk, mut got) = (Walk::default(), Vec::new());
             all.chunks(step).for_each(|it| walk.over(it, |tag, first| got.push((tag, first))));
             assert_eq!(got, want, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn an_answer_from_within_a_transaction_is_passed_on_to_nobody() {
+        use futures_util::FutureExt;
+        use tokio::io::AsyncReadExt;
+        for (status, passes) in [(b'I', true), (b'T', false), (b'E', false)] {
+            let flow = Arc::<Flow>::default();
+            let bytes = [b'C', 0, 0, 0, 5, b'x', b'Z', 0, 0, 0, 5, status];
+            let mut counted = Counted::new(&bytes[..], flow.clone());
+            let mut read = Vec::new();
+            let done = counted.read_to_end(&mut read).now_or_never().expect("all is there");
+            assert_eq!((done.is_ok(), flow.answered()), (passes, 1), "{}", status as char);
         }
     }
 
