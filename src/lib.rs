@@ -69,6 +69,7 @@ pub use app::files::{
     tus::{Tus, TusUpload},
 };
 pub use app::handler::{Handler, Middleware};
+pub use app::loader::Loader;
 pub use app::memo::RequestCache;
 pub use app::multipart::{Form, FormPart};
 pub use app::next::Next;
@@ -123,6 +124,7 @@ pub use db::listen::DbListener;
 pub use db::{
     adapt::DbChange,
     backend::Backend,
+    batch::{in_list::PushIn, insert::DbInsert, repeat::DbBatch, row::DbRow},
     counting::DbClosed,
     fault::DbFault,
     handle::{Db, DbPool},

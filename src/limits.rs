@@ -400,6 +400,8 @@ pub(crate) const RESPONSE_PASS_MS: u64 = 10_000;
 /// Purges that a shard remembers, for answers that are being made: beyond, those are not kept.
 #[cfg(feature = "cache")]
 pub(crate) const RESPONSE_PURGES_MAX: usize = 1_024;
+/// Keys that a request's loader asks for at once. A power of two, as lists for IN are.
+pub(crate) const LOADER_KEYS_MAX: usize = 1_024;
 
 /// What a filter of a streamed body is given at once.
 pub(crate) const FILTER_SLICE_BYTES: usize = 16 * 1024;
@@ -565,3 +567,5 @@ const _: () = assert!(RECV_BUFFER_BYTES <= INBOX_BYTES_MAX);
 const _: () = assert!(COMPLETIONS_MAX >= SUBMISSIONS_MAX);
 const _: () = assert!(ARENA_BYTES_FIRST <= ARENA_BYTES_KEEP_MAX);
 const _: () = assert!(TICK_MS < PARK_MS_MAX);
+#[cfg(feature = "db")]
+const _: () = assert!(LOADER_KEYS_MAX <= DB_IN_VALUES_MAX);

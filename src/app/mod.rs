@@ -20,10 +20,10 @@ pub(crate) mod fields;
 pub(crate) mod files;
 pub(crate) mod handler;
 pub(crate) mod hints;
-#[cfg(any(feature = "memcached", feature = "redis"))]
 mod join;
 pub(crate) mod json;
 mod lean;
+pub(crate) mod loader;
 pub(crate) mod mailbox;
 pub(crate) mod memo;
 pub(crate) mod mount;

@@ -5,6 +5,7 @@
 
 pub(crate) mod adapt;
 pub(crate) mod backend;
+pub(crate) mod batch;
 mod budget;
 mod call;
 pub(crate) mod counting;

@@ -41,6 +41,16 @@ pub(crate) const DB_PROOF_MS_MAX: u64 = 250;
 pub(crate) const DB_CLOSE_MS_MAX: u64 = 1_000;
 /// Rows of a stream that come at once before others of the shard have their turn.
 pub(crate) const DB_ROWS_A_TURN: usize = 64;
+/// Values of one IN: half of what SQLite binds, which leaves the rest to other conditions. A power
+/// of two.
+pub(crate) const DB_IN_VALUES_MAX: usize = 16_384;
+/// Rows of one INSERT: beyond, they come no faster, and the statement grows.
+pub(crate) const DB_INSERT_ROWS_MAX: usize = 512;
+/// An INSERT of so many rows is kept prepared, as is one of the most rows; others are not, or each
+/// count would push another statement out.
+pub(crate) const DB_INSERT_ROWS_KEPT: usize = 8;
+/// Statements of a batch before others of the shard have their turn.
+pub(crate) const DB_STATEMENTS_A_TURN: usize = 16;
 /// Names of statements that a shard keeps times of; the rest is counted together.
 pub(crate) const DB_NAMES_MAX: usize = 64;
 /// What sizes and alerts are judged by.
@@ -110,3 +120,6 @@ pub(crate) const SQLITE_LANE_LATE_MAX: u32 = 4;
 /// A file that could not be opened for the lane is not tried again before this.
 #[cfg(feature = "sqlite-lane")]
 pub(crate) const SQLITE_LANE_REOPEN_MS: u64 = 1_000;
+
+const _: () = assert!(DB_IN_VALUES_MAX.is_power_of_two());
+const _: () = assert!(DB_INSERT_ROWS_KEPT < DB_INSERT_ROWS_MAX);
