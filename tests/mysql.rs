@@ -1,6 +1,7 @@
 //! MySQL on a shard, against a MariaDB of its own: queries, transactions and their ends, prepared
 //! statements, named errors, and what a server that is killed, frozen or full costs.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -273,12 +274,14 @@ fn what_goes_wrong_has_a_name() {
             at_rest(&shard, &db).await;
 
             // Two transactions in each other's way: one is told, the other goes on.
+            let have_one = Cell::new(0);
             let attempt = async |first: i64, second: i64| {
                 let mut tx = db.begin().await.expect("begun");
                 for n in [first, second] {
                     let update = sqlx::query("UPDATE t SET n = n + 10 WHERE n = ?").bind(n);
                     update.execute(&mut *tx).await.map_err(fault)?;
-                    shard.sleep(Duration::from_millis(50)).await; // until both have one of them
+                    have_one.set(have_one.get() + 1);
+                    until(&shard, "both have one", async || have_one.get() >= 2).await;
                 }
                 tx.commit().await.map_err(fault)
             };
