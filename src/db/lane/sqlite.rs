@@ -50,7 +50,7 @@ use crate::limits::{
 /// }
 ///
 /// async fn app(shard: Shard) -> Result<App<State>> {
-///     let db = shard.db("sqlite://users.db").await?;
+///     let db = shard.db::<Sqlite>("sqlite://users.db").await?;
 ///     let lane = db.lane()?; // once on each core
 ///     Ok(App::new(State { db, lane }).get("/users/:id", user).post("/users/:name", add))
 /// }
