@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 async fn app(shard: Shard, url: &str) -> Result<App<Db<Postgres>>> {
     let options = DbOptions::new(url).open_max(CONNECTIONS_A_SHARD * shard.count());
     let db: Db<Postgres> = shard.db(options).await?;
-    shard.once("tables", async || Ok(drop(sqlx::raw_sql(TABLES).execute(&db).await?))).await?;
+    shard.once("tables", async || Ok(sqlx::raw_sql(TABLES).execute(&db).await.map(drop)?)).await?;
     Ok(App::new(db)
         .get("/plaintext", async |cx| cx.text("Hello, World!"))
         .get("/json", json)
