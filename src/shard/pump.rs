@@ -8,9 +8,9 @@
 //!
 //! Where tokio has tasks of its own, what epoll has in the last look makes some ready that this
 //! turn does not poll, and no readiness tells of them any more. So such a turn is followed by
-//! another until its second half takes no longer than one with nothing to do: then hardly anything can have
-//! come between its two looks, and what has is found by the next turn on time. Tasks of the shard
-//! are polled by the shard: where only they wait, one look is enough.
+//! another until its second half takes no longer than one with nothing to do: then hardly anything
+//! can have come between its two looks, and what has is found by the next turn on time. Tasks of
+//! the shard are polled by the shard: where only they wait, one look is enough.
 
 use std::cell::Cell;
 use std::fs;
