@@ -1,8 +1,9 @@
-//! One row of SQLite by ours. What it does with PostgreSQL is `examples/techempower`.
+//! One row of SQLite by ours, from its pool and from the lane beside it. What it does with PostgreSQL
+//! is `examples/techempower`.
 
 use soloist::prelude::*;
 use soloist::sqlx::{self, Sqlite};
-use soloist::{Db, DbOptions};
+use soloist::{Db, DbOptions, SqliteLane};
 use soloist_peers::Options;
 use soloist_peers::worlds::{self, WORLD, World};
 
@@ -17,12 +18,27 @@ fn main() -> Result<()> {
     server.run(async move |shard: Shard| {
         let wanted = DbOptions::new(options.url).open_max(options.connections as usize);
         let db: Db<Sqlite> = shard.db(wanted).await?;
-        Ok(App::new(db).get("/db", row))
+        let lane = db.lane()?;
+        Ok(App::new(State { db, lane }).get("/db", row).get("/lane", row_by_lane))
     })
 }
 
-async fn row(cx: &Ctx<Db<Sqlite>>) -> Result<Reply> {
+struct State {
+    db: Db<Sqlite>,
+    lane: SqliteLane,
+}
+
+async fn row(cx: &Ctx<State>) -> Result<Reply> {
     let query = sqlx::query_as(WORLD).bind(worlds::random());
-    let world: World = query.fetch_one(cx.state()).await?;
+    let world: World = query.fetch_one(&cx.state().db).await?;
     cx.json(&world)
+}
+
+async fn row_by_lane(cx: &Ctx<State>) -> Result<Reply> {
+    let id = worlds::random();
+    let lane = &cx.state().lane;
+    let world = lane.one(WORLD, &[&id], |row| {
+        Ok(World { id: row.get("id")?, randomnumber: row.get("randomnumber")? })
+    });
+    cx.json(&world.await?)
 }
