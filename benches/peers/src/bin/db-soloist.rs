@@ -1,5 +1,5 @@
-//! One row of SQLite by ours, from its pool and from the lane beside it. What it does with PostgreSQL
-//! is `examples/techempower`.
+//! One row of SQLite by ours, from its pool and from the lane beside it. What it does with
+//! PostgreSQL is `examples/techempower`.
 
 use soloist::prelude::*;
 use soloist::sqlx::{self, Sqlite};
