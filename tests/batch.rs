@@ -12,6 +12,8 @@ use soloist::sqlx::{self, AssertSqlSafe, Encode, QueryBuilder, Type};
 use soloist::testing::TestServer;
 use soloist::{Db, DbFault, DbOptions, PushIn};
 
+#[path = "stores/mariadb.rs"]
+mod mariadb;
 #[path = "stores/postgres.rs"]
 mod postgres;
 
@@ -476,6 +478,7 @@ macro_rules! on {
 
 on!(sqlite_rows, sqlx::Sqlite);
 on!(postgres_rows, sqlx::Postgres);
+on!(mysql_rows, sqlx::MySql);
 on!(any_rows, sqlx::Any);
 
 #[test]
@@ -493,4 +496,11 @@ fn postgres() {
     let store = postgres::Postgres::start(20);
     let url = store.url();
     holds(async move |shard| postgres_rows::app(shard, DbOptions::new(url)).await);
+}
+
+#[test]
+fn mariadb() {
+    let store = mariadb::MariaDb::start(20);
+    let url = store.url();
+    holds(async move |shard| mysql_rows::app(shard, DbOptions::new(url)).await);
 }

@@ -195,14 +195,16 @@ impl Inner {
         let lacks = self.positions.iter().position(|it| it.1 > its.position);
         let age_ms = |at: usize| now.duration_since(self.positions[at].0).as_millis() as u64;
         let lag_ms = match lacks {
-            _ if its.position == 0 || self.positions.is_empty() => its.lag_ms,
+            _ if self.positions.is_empty() => its.lag_ms,
             Some(0) => age_ms(0).max(its.lag_ms), // it lacked it before anybody looked
             Some(at) => age_ms(at),
             None => 0,
         };
         self.servers[at].lag_ms = lag_ms;
         let is_of_ours = its.timeline == 0 || its.timeline >= self.timeline;
-        is_of_ours && u128::from(lag_ms) <= lag_max.as_millis()
+        // Since when it lacks what the primary had before anybody looked, it alone could tell.
+        let is_known = lacks != Some(0) || its.lag_ms > 0;
+        is_of_ours && is_known && u128::from(lag_ms) <= lag_max.as_millis()
     }
 }
 
@@ -306,6 +308,10 @@ mod tests {
             ),
             ("nobody writes", &[(10, 10, 0, true), (10, 10, 0, true), (11, 10, 0, true)]),
             ("it is ahead of the last look", &[(10, 12, 0, true), (12, 15, 0, true)]),
+            (
+                "it has nothing yet, since nobody knows when",
+                &[(10, 0, 0, false), (10, 0, 1_000, false), (10, 10, 0, true), (20, 10, 0, true)],
+            ),
         ] {
             let standings = Standings::new(2, Duration::from_secs(2));
             let mut now = Instant::now();
