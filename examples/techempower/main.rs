@@ -1,21 +1,21 @@
 //! TechEmpower's tests, whole: rows of PostgreSQL as JSON and as a page, one and many, read and
-//! written. The tables are made if they are not there.
+//! written. Many rows by their keys go by the lane. The tables are made if they are not there.
 //!
 //! Run with: `docker run -d -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust postgres`, or any other
 //! PostgreSQL, and `DATABASE_URL=postgres://postgres@127.0.0.1/postgres cargo run --release
-//! --features postgres --example techempower`
+//! --features postgres-lane --example techempower`
 //! Try: `curl http://127.0.0.1:8080/db`, `curl http://127.0.0.1:8080/queries?queries=20`,
 //! `curl http://127.0.0.1:8080/updates?queries=20`, `/json`, `/plaintext`, `/fortunes` in a browser
 
 use serde::Serialize;
 use soloist::prelude::*;
 use soloist::sqlx::{self, Postgres};
-use soloist::{Db, DbConnection, DbOptions};
+use soloist::{Db, DbOptions, PgLane, PgLaneRow};
 
 #[path = "../common/args.rs"]
 mod args;
 
-/// A connection does one query at a time: a few a core keep the database busy.
+/// A connection does one query at a time: a few a core keep the database busy. One is the lane's.
 const CONNECTIONS_A_SHARD: usize = 8;
 const WORLD: &str = "SELECT id, randomnumber FROM world WHERE id = $1";
 const WORLDS: i32 = 10_000;
@@ -35,7 +35,12 @@ struct Fortune {
     message: String,
 }
 
-type Cx = Ctx<Db<Postgres>>;
+/// What a core has of its own.
+struct Site {
+    db: Db<Postgres>,
+    lane: PgLane,
+}
+type Cx = Ctx<Site>;
 
 fn main() -> Result<()> {
     let url = std::env::var("DATABASE_URL")
@@ -43,11 +48,12 @@ fn main() -> Result<()> {
     args::server()?.run(async move |shard| app(shard, &url).await) // on every core
 }
 
-async fn app(shard: Shard, url: &str) -> Result<App<Db<Postgres>>> {
+async fn app(shard: Shard, url: &str) -> Result<App<Site>> {
     let options = DbOptions::new(url).open_max(CONNECTIONS_A_SHARD * shard.count());
     let db: Db<Postgres> = shard.db(options).await?;
     shard.once("tables", async || Ok(sqlx::raw_sql(TABLES).execute(&db).await.map(drop)?)).await?;
-    Ok(App::new(db)
+    let lane = db.lane().await?;
+    Ok(App::new(Site { db, lane })
         .get("/plaintext", async |cx| cx.text("Hello, World!"))
         .get("/json", json)
         .get("/db", one)
@@ -65,18 +71,16 @@ async fn json(cx: &Cx) -> Result<Reply> {
 }
 
 async fn one(cx: &Cx) -> Result<Reply> {
-    let world: World = sqlx::query_as(WORLD).bind(random()).fetch_one(cx.state()).await?;
+    let world: World = sqlx::query_as(WORLD).bind(random()).fetch_one(&cx.state().db).await?;
     cx.json(&world)
 }
 
 async fn many(cx: &Cx) -> Result<Reply> {
-    let mut conn = cx.state().acquire().await?; // one wait for all
-    cx.json(&worlds(&mut conn, count(cx)).await?)
+    cx.json(&worlds(cx).await?)
 }
 
 async fn update(cx: &Cx) -> Result<Reply> {
-    let mut conn = cx.state().acquire().await?;
-    let mut worlds = worlds(&mut conn, count(cx)).await?;
+    let mut worlds = worlds(cx).await?;
     worlds.sort_by_key(|it| it.id); // everybody locks rows in the same order
     worlds.iter_mut().for_each(|it| it.randomnumber = random());
     let ids: Vec<i32> = worlds.iter().map(|it| it.id).collect();
@@ -86,32 +90,29 @@ async fn update(cx: &Cx) -> Result<Reply> {
          FROM (SELECT unnest($1::int[]) AS id, unnest($2::int[]) AS number) AS new \
          WHERE world.id = new.id",
     );
-    query.bind(ids).bind(numbers).execute(&mut conn).await?;
+    query.bind(ids).bind(numbers).execute(&cx.state().db).await?;
     cx.json(&worlds)
 }
 
 async fn fortunes(cx: &Cx) -> Result<Reply> {
     let mut fortunes: Vec<Fortune> =
-        sqlx::query_as("SELECT id, message FROM fortune").fetch_all(cx.state()).await?;
+        sqlx::query_as("SELECT id, message FROM fortune").fetch_all(&cx.state().db).await?;
     let message = "Additional fortune added at request time.".to_owned();
     fortunes.push(Fortune { id: 0, message });
     fortunes.sort_by(|a, b| a.message.cmp(&b.message));
     cx.html(page(&fortunes))
 }
 
-/// So many rows, one query each, as the rules have it.
-async fn worlds(conn: &mut DbConnection<Postgres>, count: usize) -> Result<Vec<World>> {
+/// As many rows as the request asks for, one query each, as the rules have it.
+async fn worlds(cx: &Cx) -> Result<Vec<World>> {
+    let asked = cx.query_param("queries").and_then(|it| it.parse().ok()).unwrap_or(1);
+    let count = usize::clamp(asked, 1, QUERIES_MAX);
+    let read = |row: &PgLaneRow| Ok(World { id: row.get(0)?, randomnumber: row.get(1)? });
     let mut worlds = Vec::with_capacity(count);
     for _ in 0..count {
-        worlds.push(sqlx::query_as(WORLD).bind(random()).fetch_one(&mut *conn).await?);
+        worlds.push(cx.state().lane.one(WORLD, &[&random()], read).await?);
     }
     Ok(worlds)
-}
-
-/// How many rows the request asks for.
-fn count(cx: &Cx) -> usize {
-    let asked = cx.query_param("queries").and_then(|it| it.parse().ok()).unwrap_or(1);
-    usize::clamp(asked, 1, QUERIES_MAX)
 }
 
 fn random() -> i32 {
