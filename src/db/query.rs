@@ -88,9 +88,10 @@ pub(super) fn leaves_state(sql: &str) -> bool {
     })
 }
 
-/// What a statement begins with, behind comments.
+/// What a statement begins with, behind comments and empty statements.
+#[cfg(feature = "postgres-lane")]
 pub(super) fn first_word(sql: &str) -> Option<&str> {
-    Words(sql).next()
+    Words(sql).find(|word| *word != ";")
 }
 
 /// `pg_advisory_lock` and its like, but for those that end with their transaction.

@@ -57,11 +57,12 @@ impl Statements {
             kept.used = now;
             return Ok(kept.statement.clone());
         }
-        if let Some(word) = refused(sql) {
+        if is_refused(sql) {
+            let start: String = sql.trim_start().chars().take(TOLD_CHARS).collect();
             return Err(sqlx::Error::Configuration(
                 format!(
-                    "{word} on a lane: its session belongs to all queries that share it; use \
-                     Db::begin, or a connection of Db::acquire"
+                    "on a lane, whose session belongs to all queries that share it: {start:?}; \
+                     use Db::begin, or a connection of Db::acquire"
                 )
                 .into(),
             ));
@@ -91,38 +92,35 @@ impl Statements {
     }
 }
 
-/// The first word, if it is of a statement that changes the session or has a protocol of its own.
-fn refused(sql: &str) -> Option<&'static str> {
-    let first = query::first_word(sql)?;
-    REFUSED.iter().find(|word| word.eq_ignore_ascii_case(first)).copied()
+/// Whether a statement may leave the session other than it was, or has a protocol of its own, as far
+/// as its words tell.
+fn is_refused(sql: &str) -> bool {
+    const FIRST: [&str; 17] = [
+        "abort",
+        "close",
+        "commit",
+        "copy",
+        "deallocate",
+        "declare",
+        "discard",
+        "end",
+        "execute",
+        "fetch",
+        "move",
+        "release",
+        "reset",
+        "rollback",
+        "savepoint",
+        "unlisten",
+        "vacuum",
+    ];
+    let first = query::first_word(sql);
+    first.is_some_and(|first| FIRST.iter().any(|it| it.eq_ignore_ascii_case(first)))
+        || query::leaves_state(sql)
 }
 
-const REFUSED: [&str; 24] = [
-    "ABORT",
-    "BEGIN",
-    "CLOSE",
-    "COMMIT",
-    "COPY",
-    "DEALLOCATE",
-    "DECLARE",
-    "DISCARD",
-    "END",
-    "EXECUTE",
-    "FETCH",
-    "LISTEN",
-    "LOAD",
-    "LOCK",
-    "MOVE",
-    "PREPARE",
-    "RELEASE",
-    "RESET",
-    "ROLLBACK",
-    "SAVEPOINT",
-    "SET",
-    "START",
-    "UNLISTEN",
-    "VACUUM",
-];
+/// Of a statement that is refused.
+const TOLD_CHARS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -130,20 +128,24 @@ mod tests {
 
     #[test]
     fn what_would_change_the_session_is_refused() {
-        for (sql, want) in [
-            ("SELECT 1", None),
-            ("  -- BEGIN\n /* SET */ select 'begin'", None),
-            ("UPDATE t SET a = 1", None),
-            ("(SELECT 1)", None),
-            ("", None),
-            ("begin", Some("BEGIN")),
-            ("/* a */ Start TRANSACTION", Some("START")),
-            ("set statement_timeout = 0", Some("SET")),
-            ("COPY t FROM STDIN", Some("COPY")),
-            ("; COMMIT", Some("COMMIT")),
-            ("SETTINGS", None),
+        for (sql, is) in [
+            ("SELECT 1", false),
+            ("  -- BEGIN\n /* SET */ select 'begin'", false),
+            ("UPDATE t SET a = 1", false),
+            ("(SELECT 1)", false),
+            ("", false),
+            ("SETTINGS", false),
+            ("begin", true),
+            ("/* a */ Start TRANSACTION", true),
+            ("set statement_timeout = 0", true),
+            ("COPY t FROM STDIN", true),
+            ("; COMMIT", true),
+            ("CREATE TEMP TABLE a (b int)", true),
+            ("SELECT set_config('a.b', 'c', false)", true),
+            ("SELECT pg_advisory_lock(1)", true),
+            ("SELECT pg_advisory_xact_lock(1)", false),
         ] {
-            assert_eq!(refused(sql), want, "{sql}");
+            assert_eq!(is_refused(sql), is, "{sql}");
         }
     }
 
