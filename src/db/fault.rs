@@ -189,12 +189,30 @@ pub(super) fn verdict(cause: &(dyn StdError + 'static)) -> Option<Verdict> {
 /// Why the pool gave no connection. It is the source of an `sqlx::Error::Io`.
 #[derive(Clone, Debug)]
 pub(super) enum PoolError {
-    TimedOut { ms: u64, open: usize, waiters: usize },
-    Full { waiters_max: usize },
-    TooSlow { ms: u64 },
-    LaneFull { ms: u64, running: usize },
-    Stalled { ms: u64 },
-    Away { why: Arc<str>, fault: DbFault },
+    TimedOut {
+        ms: u64,
+        open: usize,
+        waiters: usize,
+    },
+    Full {
+        waiters_max: usize,
+    },
+    TooSlow {
+        ms: u64,
+    },
+    #[cfg_attr(not(feature = "postgres-lane"), expect(dead_code, reason = "a lane's"))]
+    LaneFull {
+        ms: u64,
+        running: usize,
+    },
+    #[cfg_attr(not(feature = "postgres-lane"), expect(dead_code, reason = "a lane's"))]
+    Stalled {
+        ms: u64,
+    },
+    Away {
+        why: Arc<str>,
+        fault: DbFault,
+    },
     Spent,
     Closed,
 }

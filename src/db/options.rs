@@ -1,7 +1,9 @@
 //! What a database is asked for: its address, its bounds and its times.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::server::without_secrets;
 use super::sizing::Sizing;
 use crate::limits::{
     DB_ACQUIRE_MS_MAX, DB_CONNECT_MS_MAX, DB_CONNECTS_MAX, DB_IDLE_MS_MAX, DB_LAG_MS_MAX,
@@ -23,7 +25,7 @@ use crate::limits::{
 ///     .replica("postgres://ann@replica.local/shop");
 /// # assert_ne!(format!("{plain:?}"), format!("{tuned:?}"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DbOptions {
     pub(super) url: String,
     pub(super) replicas: Vec<String>,
@@ -44,6 +46,19 @@ pub struct DbOptions {
     pub(super) lane_max: Duration,
     pub(super) is_lazy: bool,
     pub(super) is_behind_pooler: bool,
+}
+
+/// Without passwords.
+impl fmt::Debug for DbOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DbOptions")
+            .field("url", &without_secrets(&self.url))
+            .field("replicas", &self.replicas.len())
+            .field("open_max", &self.open_max)
+            .field("acquire_max", &self.acquire_max)
+            .field("query_max", &self.query_max)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<&str> for DbOptions {
@@ -320,5 +335,17 @@ impl DbOptions {
         self.idle_max = sizing.idle_max;
         self.life_max = sizing.lifetime;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        let options = DbOptions::new("postgres://ann:secret@db.local/shop");
+        let shown = format!("{:?}", options.replica("postgres://ann:secret@b.local/shop"));
+        assert!(shown.contains("db.local") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -163,7 +163,7 @@ impl<B: Backend> Server<B> {
 }
 
 /// A URL without its user, and without its parameters, which may be passwords too.
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     let (url, parameters) = url.split_once('?').unwrap_or((url, ""));
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     match url.rsplit_once('@') {
