@@ -1,6 +1,8 @@
 //! Many values in few statements, on each database: lists for IN, inserts of many rows, batches,
 //! and loaders over them. Statements are counted.
 
+#![allow(clippy::duplicate_mod)] // each store has its ports
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
