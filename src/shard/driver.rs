@@ -113,6 +113,9 @@ impl<G: Guest> Driver<G> {
         loop {
             let more = self.take_mail();
             self.run_ready();
+            if self.local.watch.is_wanted() {
+                self.run_ready(); // those whom tokio has woken: not after another enter
+            }
             self.service_marked();
             if self.is_over() {
                 return Ok(());

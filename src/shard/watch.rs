@@ -20,6 +20,12 @@ impl Watch {
         self.wanted.take()
     }
 
+    /// Whether it is to be polled: who waits has just had its turn, and made others ready.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.get().is_some()
+    }
+
     /// From the driver: it is readable, or cannot be polled.
     pub(crate) fn fire(&self, ok: bool) {
         self.fired.set(Some(ok));
