@@ -92,8 +92,8 @@ impl Statements {
     }
 }
 
-/// Whether a statement may leave the session other than it was, or has a protocol of its own, as far
-/// as its words tell.
+/// Whether a statement may leave the session other than it was, or has a protocol of its own, as
+/// far as its words tell.
 fn is_refused(sql: &str) -> bool {
     const FIRST: [&str; 17] = [
         "abort",
