@@ -129,7 +129,14 @@ impl MariaDb {
 
     /// It stops where it is: connections stay, and nothing answers.
     pub fn freeze(&self) {
-        signal("STOP", self.child().id());
+        let id = self.child().id();
+        signal("STOP", id);
+        // The signal is on its way: a thread may answer once more.
+        let start = Instant::now();
+        while !is_stopped(id) {
+            assert!(start.elapsed() < Duration::from_secs(10), "it does not stop");
+            thread::sleep(Duration::from_millis(1)); // the kernel has its say
+        }
     }
 
     pub fn thaw(&self) {
@@ -210,4 +217,13 @@ fn signal(name: &str, id: u32) {
     let mut kill = Command::new("kill");
     kill.args([&format!("-{name}"), &id.to_string()]).stderr(Stdio::null());
     kill.status().expect("kill");
+}
+
+/// Whether all threads of a process stand still (proc(5)).
+fn is_stopped(id: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).expect("it is there");
+    threads.flatten().all(|it| {
+        let stat = fs::read_to_string(it.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    })
 }

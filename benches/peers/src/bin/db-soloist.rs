@@ -3,7 +3,7 @@
 
 use soloist::prelude::*;
 use soloist::sqlx::{self, Sqlite};
-use soloist::{Db, DbOptions, SqliteLane};
+use soloist::{Db, DbOptions, SqliteLane, SqliteLaneRow};
 use soloist_peers::Options;
 use soloist_peers::worlds::{self, WORLD, World};
 
@@ -37,8 +37,8 @@ async fn row(cx: &Ctx<State>) -> Result<Reply> {
 async fn row_by_lane(cx: &Ctx<State>) -> Result<Reply> {
     let id = worlds::random();
     let lane = &cx.state().lane;
-    let world = lane.one(WORLD, &[&id], |row| {
+    let read = |row: &SqliteLaneRow<'_>| {
         Ok(World { id: row.get("id")?, randomnumber: row.get("randomnumber")? })
-    });
-    cx.json(&world.await?)
+    };
+    cx.json(&lane.one(WORLD, &[&id], read).await?)
 }
