@@ -30,7 +30,8 @@ impl<S> Ctx<S> {
     ///     let new = std::str::from_utf8(cx.body().await?)?;
     ///     update.bind(new).bind(id).execute(&db).await?; // the primary
     ///     let name = sqlx::query_scalar("SELECT name FROM users WHERE id = $1").bind(id);
-    ///     cx.text(name.fetch_one::<String, _>(&db).await?) // the primary too, now
+    ///     let name: String = name.fetch_one(&db).await?; // the primary too, now
+    ///     cx.text(name)
     /// }
     /// # }
     /// ```
