@@ -188,7 +188,7 @@ fn a_key_that_is_forgotten_is_loaded_again() {
         let names = cx.loader("names", async |keys: &[u32]| {
             cx.state().borrow_mut().push(keys.to_vec());
             let loads = cx.state().borrow().len();
-            cx.sleep(SECOND).await;
+            cx.sleep(SECOND).await; // virtual time
             Ok(keys.iter().map(|key| (*key, format!("{key} of load {loads}"))).collect::<Vec<_>>())
         });
         let texts = |found: Vec<Option<String>>| found.into_iter().flatten().collect::<Vec<_>>();

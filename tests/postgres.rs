@@ -578,6 +578,7 @@ fn notifications_are_heard_and_losses_are_told() {
                     Ok(Some(word)) => word.payload().to_owned(),
                     Ok(None) => "lost".to_owned(),
                     Err(_) => {
+                        // As its documentation asks: a pause before the next try.
                         here.sleep(Duration::from_millis(50)).await;
                         continue;
                     }

@@ -480,7 +480,7 @@ async fn slow_app(shard: Shard, url: String) -> Result<App<PgLane>> {
             cx.json(&process.await?)
         })
         .get("/late", async |cx: &Ctx<PgLane>| {
-            cx.sleep(Duration::from_millis(300)).await;
+            cx.sleep(Duration::from_millis(300)).await; // the drain begins meanwhile
             cx.state().execute("SELECT 1", &[]).await?;
             cx.text("late")
         })

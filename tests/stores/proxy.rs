@@ -209,7 +209,7 @@ impl Link {
                 continue;
             }
             if let Mode::Pass(ms @ 1..) = mode {
-                tokio::time::sleep(Duration::from_millis(ms)).await;
+                tokio::time::sleep(Duration::from_millis(ms)).await; // it is slow
             }
             if to.write_all(&bytes[..count]).await.is_err() {
                 return;
