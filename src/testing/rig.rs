@@ -127,10 +127,12 @@ impl Rig {
             if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
                 return value;
             }
+            // Read first: who ends in between has left its mail before `pump` looks.
+            let is_worked_for = self.local.blocking.in_flight() > 0 || self.is_abroad();
             if self.pump() || self.settling.replace(false) {
                 continue;
             }
-            if self.local.blocking.in_flight() > 0 || self.is_abroad() {
+            if is_worked_for {
                 std::thread::yield_now();
                 continue;
             }
