@@ -115,6 +115,9 @@ pub(crate) const FIELDS_CEILING: usize = 128;
 
 /// Unread bytes after which a connection's receive pauses.
 pub(crate) const INBOX_BYTES_MAX: usize = 64 * 1024;
+/// What an inbox above that grows by: with all receive buffers of a turn, which the kernel has
+/// filled before it hears that they are enough.
+pub(crate) const INBOX_STEP_BYTES: usize = 256 * 1024;
 /// Unsent bytes above which `write` waits and no further pipelined request starts: 64 KiB, and what
 /// frames them in chunks of 4 KiB or more.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024 + 512;

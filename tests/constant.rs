@@ -38,6 +38,14 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: passed on as it came.
         unsafe { System.dealloc(at, layout) }
     }
+
+    // What is large is moved page by page: there are never two of it.
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        took(bytes);
+        // SAFETY: passed on as it came.
+        unsafe { System.realloc(at, layout, bytes) }
+    }
 }
 
 #[global_allocator]

@@ -289,6 +289,47 @@ fn what_goes_wrong_has_a_name() {
             let lost = if one.is_ok() { other } else { one };
             assert_eq!(lost, Err((DbFault::Conflict, 503)));
             assert_eq!(all(&db).await, [11, 12]);
+            // Who passes the error over, and goes on: half of it would be committed.
+            for how in ["commit", "rollback", "savepoint", "drop"] {
+                sqlx::query("DELETE FROM t WHERE n NOT IN (11, 12)").execute(&db).await.expect("");
+                have_one.set(0);
+                let add = async |conn: &mut MySqlConnection, n: i64| {
+                    let add = sqlx::query("UPDATE t SET n = n + 10 WHERE n = ?").bind(n);
+                    add.execute(conn).await.map(drop)
+                };
+                let attempt = async |first: i64, second: i64| {
+                    let mut outer = db.begin().await.expect("begun");
+                    add(&mut outer, first).await.expect("nobody is in the way yet");
+                    have_one.set(have_one.get() + 1);
+                    until(&shard, "both have one", async || have_one.get() >= 2).await;
+                    let mut inner = outer.begin().await.expect("a savepoint");
+                    let query = sqlx::query("UPDATE t SET n = n + 10 WHERE n = ?").bind(second);
+                    if query.execute(&mut *inner).await.is_ok() {
+                        drop(inner);
+                        drop(outer);
+                        return false;
+                    }
+                    let more = sqlx::query("INSERT INTO t (n) VALUES (99)");
+                    let refused = more.execute(&mut *inner).await.expect_err("not outside of it");
+                    assert_eq!(fault(refused), (DbFault::Conflict, 503), "{how}");
+                    match how {
+                        "savepoint" => assert!(inner.commit().await.is_err()),
+                        "rollback" => inner.rollback().await.expect("there is nothing left"),
+                        _ => drop(inner),
+                    }
+                    match how {
+                        "commit" => assert!(outer.commit().await.is_err()),
+                        "rollback" => outer.rollback().await.expect("there is nothing left"),
+                        _ => drop(outer),
+                    }
+                    true
+                };
+                let (one, other) = join(attempt(11, 12), attempt(12, 11)).await;
+                assert!(one != other, "{how}: one is told");
+                at_rest(&shard, &db).await;
+                assert_eq!(all(&db).await, [11, 12], "{how}");
+            }
+
             // One that waits for longer than the server lets it.
             let mut tx = db.begin().await.expect("begun");
             sqlx::query("DELETE FROM t").execute(&mut *tx).await.expect("locked");
@@ -297,6 +338,22 @@ fn what_goes_wrong_has_a_name() {
             let waits = sqlx::query("DELETE FROM t").execute(&mut conn).await.expect_err("locked");
             assert_eq!(fault(waits), (DbFault::Conflict, 503));
             drop((tx, conn));
+
+            // What was set for a session is gone with it.
+            for (sets, asks, before) in [
+                ("SET @mine = 7", "SELECT COALESCE(@mine, 0) = 0", 1),
+                ("SET sql_mode = ''", "SELECT @@sql_mode = ''", 0),
+                ("USE information_schema", "SELECT DATABASE() = 'soloist'", 1),
+            ] {
+                let changed = at_rest(&shard, &db).await.closed.changed;
+                sqlx::raw_sql(sets).execute(&db).await.expect(sets);
+                assert_eq!(at_rest(&shard, &db).await.closed.changed, changed + 1, "{sets}");
+                let asked = async || {
+                    let found: i64 = sqlx::query_scalar(asks).fetch_one(&db).await.expect(asks);
+                    assert_eq!(found, before, "{sets}");
+                };
+                join_all((0..4).map(|_| asked())).await;
+            }
 
             // A server that takes no writes.
             to(&shard, &store, |it| it.sql("SET GLOBAL read_only = 1")).await;

@@ -286,6 +286,25 @@ fn a_start_that_cannot_be_says_why() {
         let error = started.err().unwrap_or_else(|| panic!("{name}: it started")).to_string();
         assert!(error.contains(why), "{name}: {error}");
     }
+    // Asked again, it is no less away; and no budget holds for two.
+    let twice = Server::bind("127.0.0.1:0")
+        .unpinned(1)
+        .start(async move |shard| {
+            for _ in 0..2 {
+                let refused = shard.db::<Postgres>(options(nobody)).await.expect_err("nobody");
+                assert_eq!(refused.status(), 503);
+            }
+            shard.db::<Postgres>(options(nobody).lazy()).await.expect_err("other options");
+            let lazy = options("postgres://soloist@127.0.0.1:1/y").lazy();
+            shard.db::<Postgres>(lazy.clone()).await.expect("not asked");
+            shard.db::<Postgres>(lazy.clone()).await.expect("the same");
+            let other = shard.db::<Postgres>(lazy.open_max(9)).await.expect_err("another budget");
+            assert!(format!("{other:?}").contains("different options"), "{other:?}");
+            Ok(App::new(()))
+        })
+        .expect("a start");
+    twice.stop();
+    twice.join().expect("an end");
     // One that need not be there at the start.
     let options = options(nobody).lazy();
     let lazy = TestServer::start(1, async move |shard: Shard| {
@@ -391,6 +410,67 @@ fn what_one_leaves_on_a_connection_nobody_finds() {
     all_is_accounted_for(&server, &store, "what was left");
     let stats = stats(&server);
     assert!(number(&stats, "opened") <= 7, "what can be made clean is used again: {stats}");
+}
+
+/// What a transaction does, and what is there after its commit.
+const COMMITS: [(&str, Result<[i64; 2], &str>); 5] = [
+    ("1", Ok([1, 0])),
+    ("1 fails", Err("25P02")),
+    ("fails 1", Err("25P02")),
+    ("1 (fails) 2", Ok([1, 1])),
+    ("1 (2 fails)", Ok([1, 0])), // a savepoint that drops is undone alone
+];
+
+/// Does it; what fails is passed over.
+async fn try_all(tx: &mut DbTransaction<'_, Postgres>, words: &str) {
+    for word in words.split_whitespace() {
+        let query = match word {
+            "1" => "INSERT INTO ledger VALUES (-1)",
+            "2" => "INSERT INTO ledger VALUES (-2)",
+            _ => "INSERT INTO ledger SELECT 1 / 0",
+        };
+        drop(sqlx::query(query).execute(&mut **tx).await);
+    }
+}
+
+#[test]
+fn a_commit_that_commits_nothing_is_an_error() {
+    let store = Store::start(20);
+    let url = store.url();
+    let server = TestServer::start(1, async move |shard: Shard| {
+        let app = ledger::ledger(shard, options(&url).open_max(1)).await?;
+        Ok(app.get("/commit/:at", async |cx| {
+            let (db, (does, ends)) = (cx.state(), COMMITS[cx.param::<usize>("at")?]);
+            sqlx::query("TRUNCATE ledger").execute(db).await?;
+            let mut tx = db.begin().await?;
+            for (at, words) in does.split(['(', ')']).enumerate() {
+                if at % 2 == 0 {
+                    try_all(&mut tx, words).await;
+                } else {
+                    try_all(&mut tx.begin().await?, words).await;
+                }
+            }
+            let ended = tx.commit().await;
+            let code = |error: &sqlx::Error| {
+                error.as_database_error().and_then(|it| it.code()).map(|it| it.into_owned())
+            };
+            match ends {
+                Ok(_) => ended?,
+                Err(known) => assert_eq!(code(&ended.expect_err(does)).as_deref(), Some(known)),
+            }
+            let count = "SELECT count(*) FILTER (WHERE n = $1) FROM ledger";
+            for (n, there) in [-1i64, -2].into_iter().zip(ends.unwrap_or([0, 0])) {
+                let count: i64 = sqlx::query_scalar(count).bind(n).fetch_one(db).await?;
+                assert_eq!(count, there, "{n} after {does}");
+            }
+            cx.empty()
+        }))
+    });
+    for at in 0..COMMITS.len() {
+        server.get(&format!("/commit/{at}")).expect(204);
+    }
+    all_is_accounted_for(&server, &store, "commits");
+    assert_eq!(number(&stats(&server), "opened"), 1, "its connection is used again");
 }
 
 async fn fails(tx: &mut DbTransaction<'_, Postgres>) -> Result<()> {

@@ -791,7 +791,7 @@ acquire_timeouts
 alerts
 budget
 changes
-closed: error idle life moved replaced shrunk stopped test
+closed: changed error idle life moved replaced shrunk stopped test
 connect_errors
 connecting
 database

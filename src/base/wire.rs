@@ -15,7 +15,7 @@ use crate::base::map::Map;
 use crate::base::piece::Frame;
 use crate::base::piece::Piece;
 use crate::base::spares::Spares;
-use crate::limits::{INBOX_BYTES_MAX, OUTBOX_BYTES_MAX};
+use crate::limits::{INBOX_BYTES_MAX, INBOX_STEP_BYTES, OUTBOX_BYTES_MAX};
 
 /// One connection's bytes in both directions.
 pub(crate) struct Wire {
@@ -334,6 +334,12 @@ impl Wire {
         let mut inbox = self.inbox.take();
         if inbox.capacity() == 0 {
             inbox = self.spares.take();
+        }
+        if inbox.len() >= INBOX_BYTES_MAX {
+            // By steps, and not to twice what there is: the rest of a turn is megabytes.
+            if inbox.capacity() - inbox.len() < bytes.len() {
+                inbox.reserve_exact(bytes.len().max(INBOX_STEP_BYTES));
+            }
         }
         inbox.extend_from_slice(bytes);
         self.inbox.set(inbox);

@@ -4,10 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Connection, Database, Executor};
 
 use super::call::Call;
 use super::options::DbOptions;
+#[cfg(feature = "mysql")]
+use super::query::sets_session;
 
 /// sqlx's name for what a connection is made with.
 pub(super) type ConnectWith<B> = <<B as Database>::Connection as Connection>::Options;
@@ -85,6 +88,19 @@ pub trait Backend: Call {
     #[doc(hidden)]
     fn begin(_url: &str) -> Option<&'static str> {
         None
+    }
+
+    /// Whether an error has rolled the transaction back that it happened in, and the server would
+    /// run what follows outside of one.
+    #[doc(hidden)]
+    fn ends_transaction(_error: &dyn DatabaseError) -> bool {
+        false
+    }
+
+    /// Whether a text sets what nothing takes back but another connection.
+    #[doc(hidden)]
+    fn marks(_conn: &Self::Connection, _sql: &str) -> bool {
+        false
     }
 
     /// Prepared statements that a connection keeps.
@@ -358,6 +374,14 @@ mod mysql {
             mysql_standing!(conn)
         }
 
+        fn ends_transaction(error: &dyn DatabaseError) -> bool {
+            error.code().as_deref() == Some(MYSQL_ROLLED_BACK)
+        }
+
+        fn marks(_conn: &MySqlConnection, sql: &str) -> bool {
+            sets_session(sql)
+        }
+
         fn statements(conn: &MySqlConnection) -> usize {
             conn.cached_statements_size()
         }
@@ -389,6 +413,9 @@ const PG_CLEANSE: &str = "SELECT 1 / (now() = statement_timestamp())::int; CLOSE
     DISCARD TEMP; DISCARD SEQUENCES";
 /// Variables of the session stay: nothing but a new one is without them.
 const MYSQL_CLEANSE: &str = "ROLLBACK; UNLOCK TABLES; DO RELEASE_ALL_LOCKS()";
+/// SQLSTATE of a deadlock.
+#[cfg(feature = "mysql")]
+const MYSQL_ROLLED_BACK: &str = "40001";
 const MYSQL_ID: &str = "SELECT CAST(CONNECTION_ID() AS SIGNED)";
 const MYSQL_RULES: &str = "SELECT CAST(@@max_connections AS SIGNED)";
 const MYSQL_READ_ONLY: &str = "SELECT CAST(@@read_only AS SIGNED), version()";
@@ -525,6 +552,17 @@ mod any {
 
         fn has_one_writer(url: &str) -> bool {
             url.starts_with("sqlite:")
+        }
+
+        #[cfg(feature = "mysql")]
+        fn ends_transaction(error: &dyn DatabaseError) -> bool {
+            let error = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+            error.is_some_and(|it| sqlx::MySql::ends_transaction(it))
+        }
+
+        #[cfg(feature = "mysql")]
+        fn marks(conn: &AnyConnection, sql: &str) -> bool {
+            conn.backend_name() == "MySQL" && sets_session(sql)
         }
 
         fn is_in_memory(url: &str) -> bool {

@@ -16,6 +16,7 @@ pub(super) enum Closed {
     Shrunk,
     Test,
     Replaced,
+    Changed,
 }
 
 /// Connections that were closed, by reason: see [`DbStats`](crate::DbStats).
@@ -44,6 +45,8 @@ pub struct DbClosed {
     pub test: u64,
     /// The address was changed: see [`Db::set_url`](crate::Db::set_url).
     pub replaced: u64,
+    /// MySQL: a variable of its session was set, or another database chosen.
+    pub changed: u64,
 }
 
 impl DbClosed {
@@ -57,6 +60,7 @@ impl DbClosed {
             Closed::Shrunk => &mut self.shrunk,
             Closed::Test => &mut self.test,
             Closed::Replaced => &mut self.replaced,
+            Closed::Changed => &mut self.changed,
         };
         *field += 1;
     }
@@ -70,6 +74,7 @@ impl DbClosed {
         self.shrunk += other.shrunk;
         self.test += other.test;
         self.replaced += other.replaced;
+        self.changed += other.changed;
     }
 }
 

@@ -48,6 +48,8 @@ pub enum DbFault {
     Full,
     /// The file is damaged, or no database: 500.
     Corrupt,
+    /// The disk, or the file system, fails to read or to write: 500.
+    Disk,
     /// A value is there already: 500 unless you say otherwise.
     Unique,
     /// A reference leads nowhere: 500 unless you say otherwise.
@@ -105,7 +107,7 @@ impl DbFault {
             Full => {
                 return Some(Verdict { status: 507, message: "no space is left", retry_s: None });
             }
-            Corrupt | Unique | ForeignKey | Check | NotFound | Other => return None,
+            Corrupt | Disk | Unique | ForeignKey | Check | NotFound | Other => return None,
         };
         Some(Verdict { status, message, retry_s: Some(1) })
     }
@@ -125,6 +127,7 @@ fn of_io(error: &io::Error) -> DbFault {
         }
         Some(PoolError::TooSlow { .. } | PoolError::Stalled { .. }) => DbFault::TooSlow,
         Some(PoolError::Away { fault, .. }) => *fault,
+        Some(PoolError::RolledBack) => DbFault::Conflict,
         Some(PoolError::Spent) => DbFault::Cancelled,
         Some(PoolError::Closed) => DbFault::Unreachable,
         None if error.kind() == io::ErrorKind::StorageFull => DbFault::Full,
@@ -143,6 +146,7 @@ fn of_mysql(error: &dyn DatabaseError) -> Option<DbFault> {
         1290 if error.message().contains("read-only") => DbFault::ReadOnly, // or another option
         1792 | 1836 => DbFault::ReadOnly,
         1021 | 1041 | 1114 => DbFault::Full,
+        3 | 1026 | 1030 => DbFault::Disk, // EE_WRITE, ER_ERROR_ON_WRITE, of the storage engine
         1034 | 1035 | 1194 | 1195 => DbFault::Corrupt,
         1969 | 3024 => DbFault::TooSlow, // by a limit of the server's own
         _ => return None,
@@ -164,6 +168,7 @@ fn of_code(code: &str) -> DbFault {
             "40001" | "40P01" | "55P03" => DbFault::Conflict,
             "25006" => DbFault::ReadOnly,
             "53100" => DbFault::Full,
+            "58030" => DbFault::Disk,
             "XX001" | "XX002" => DbFault::Corrupt,
             _ if code.starts_with("08") => DbFault::Unreachable,
             _ => DbFault::Other,
@@ -174,6 +179,7 @@ fn of_code(code: &str) -> DbFault {
         Ok(5 | 6) => DbFault::Busy,
         Ok(8) => DbFault::ReadOnly,
         Ok(9) => DbFault::Cancelled,
+        Ok(10) => DbFault::Disk,
         Ok(11 | 26) => DbFault::Corrupt,
         Ok(13) => DbFault::Full,
         Ok(14) => DbFault::Unreachable,
@@ -214,6 +220,7 @@ pub(super) enum PoolError {
         fault: DbFault,
     },
     Spent,
+    RolledBack,
     Closed,
 }
 
@@ -242,6 +249,10 @@ impl fmt::Display for PoolError {
                 "an earlier query on this connection was lost or took too long: begin anew on \
                  another one"
             ),
+            PoolError::RolledBack => write!(
+                f,
+                "the server has rolled the transaction back for an earlier error in it: begin anew"
+            ),
             PoolError::Closed => write!(f, "the database is closed: its shard has ended"),
         }
     }
@@ -257,9 +268,10 @@ impl From<PoolError> for sqlx::Error {
             | PoolError::LaneFull { .. }
             | PoolError::Stalled { .. } => io::ErrorKind::TimedOut,
             PoolError::Full { .. } => io::ErrorKind::WouldBlock,
-            PoolError::Away { .. } | PoolError::Spent | PoolError::Closed => {
-                io::ErrorKind::NotConnected
-            }
+            PoolError::Away { .. }
+            | PoolError::Spent
+            | PoolError::RolledBack
+            | PoolError::Closed => io::ErrorKind::NotConnected,
         };
         sqlx::Error::Io(io::Error::new(kind, error))
     }
@@ -285,6 +297,8 @@ mod tests {
             ("11", DbFault::Corrupt),
             ("26", DbFault::Corrupt),
             ("13", DbFault::Full),
+            ("778", DbFault::Disk), // SQLITE_IOERR_WRITE
+            ("58030", DbFault::Disk),
             ("1", DbFault::Other),
             ("", DbFault::Other),
         ] {

@@ -16,7 +16,7 @@ use super::health;
 use super::keeper;
 use super::live::DbConnection;
 use super::options::DbOptions;
-use super::server::Server;
+use super::server::{Server, without_secrets};
 use super::slice::Slice;
 use super::standings::Standings;
 use super::transaction::DbTransaction;
@@ -80,14 +80,16 @@ pub(super) enum Route {
 pub(super) struct Cluster<B: Backend> {
     pub(super) servers: Vec<Arc<Server<B>>>,
     pub(super) standings: Arc<Standings>,
+    /// What it was asked for with.
+    options: DbOptions,
     /// Somebody asks how many connections the server allows.
     asks: tokio::sync::Mutex<bool>,
 }
 
 /// Clusters of the process by their first URL.
 type Clusters<B> = Mutex<HashMap<String, Arc<Cluster<B>>>>;
-/// Handles of the shard by it.
-struct Handles<B: Backend>(RefCell<HashMap<String, Db<B>>>);
+/// Handles of the shard by it, and whether their server was there.
+struct Handles<B: Backend>(RefCell<HashMap<String, (Db<B>, bool)>>);
 
 /// Databases.
 impl Shard {
@@ -98,7 +100,7 @@ impl Shard {
     /// # Errors
     /// A URL that cannot be read; a database that is not there, unless
     /// [`lazy`](DbOptions::lazy); a budget that is smaller than the shards are many, or larger than
-    /// the server allows.
+    /// the server allows; the same URL with other options than before.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -120,15 +122,20 @@ impl Shard {
             Some(handles) => handles,
             None => self.put(Handles(RefCell::default())),
         };
-        if let Some(db) = handles.0.borrow().get(&url) {
-            return Ok(db.clone());
+        let known = handles.0.borrow().get(&url).cloned();
+        if let Some((db, has_met)) = known {
+            db.cluster.is_asked_alike(&options)?;
+            return if has_met || options.is_lazy { Ok(db) } else { db.meet_as(self, url).await };
         }
         let name = ("databases", std::any::TypeId::of::<B>());
         let clusters = self.0.common::<Clusters<B>>(name, Clusters::default);
         let cluster = {
             let mut clusters = lock(&clusters);
             match clusters.get(&url) {
-                Some(cluster) => cluster.clone(),
+                Some(cluster) => {
+                    cluster.is_asked_alike(&options)?;
+                    cluster.clone()
+                }
                 None => {
                     let new = Arc::new(Cluster::new(&options, self.count())?);
                     clusters.insert(url.clone(), new.clone());
@@ -146,15 +153,21 @@ impl Shard {
         });
         let slices = slices.collect();
         let db = Db { cluster, slices, route: Route::Primary, name: None };
-        handles.0.borrow_mut().insert(url, db.clone());
-        if !options.is_lazy {
-            db.meet(self).await?;
-        }
-        Ok(db)
+        handles.0.borrow_mut().insert(url.clone(), (db.clone(), false));
+        if options.is_lazy { Ok(db) } else { db.meet_as(self, url).await }
     }
 }
 
 impl<B: Backend> Db<B> {
+    /// Itself, once its server is there.
+    async fn meet_as(self, shard: &Shard, url: String) -> Result<Db<B>> {
+        self.meet(shard).await?;
+        if let Some(handles) = shard.got::<Handles<B>>() {
+            handles.0.borrow_mut().insert(url, (self.clone(), true));
+        }
+        Ok(self)
+    }
+
     /// The first connections: that the server is there, and allows what was asked for.
     async fn meet(&self, shard: &Shard) -> Result<()> {
         let mut asked = self.cluster.asks.lock().await;
@@ -377,8 +390,8 @@ impl<B: Backend> Db<B> {
         DbPool::new(&self.slice_for(false).server, count)
     }
 
-    /// Another URL for the primary, from now on: after a fail-over, or with a new password.
-    /// Connections in use are closed when they come back, idle ones within a second, on all shards.
+    /// Another URL from now on: with a new password, for the server of that address; of an address
+    /// that is none of theirs, for the first. Connections in use are closed when they come back, idle ones within a second, on all shards.
     ///
     /// # Errors
     /// A URL that cannot be read.
@@ -390,7 +403,10 @@ impl<B: Backend> Db<B> {
     /// # Ok(()) }
     /// ```
     pub fn set_url(&self, url: &str) -> Result<()> {
-        Ok(self.cluster.servers[0].set_url(url)?)
+        let servers = &self.cluster.servers;
+        let address = without_secrets(url);
+        let same = servers.iter().find(|it| it.address() == address);
+        Ok(same.unwrap_or(&servers[0]).set_url(url)?)
     }
 
     pub(super) fn has_written(&self) {
@@ -432,6 +448,17 @@ impl<B: Backend> Db<B> {
 }
 
 impl<B: Backend> Cluster<B> {
+    /// One budget, one set of bounds: others for the same URL would be forgotten.
+    fn is_asked_alike(&self, options: &DbOptions) -> Result<()> {
+        if self.options == *options {
+            return Ok(());
+        }
+        Err(Error::from(format!(
+            "{} is asked for twice, with different options: give each shard the same ones",
+            without_secrets(&options.url)
+        )))
+    }
+
     fn new(options: &DbOptions, shards: usize) -> Result<Cluster<B>> {
         let urls = [&options.url].into_iter().chain(&options.replicas);
         let standings = Arc::new(Standings::new(urls.clone().count(), options.lag_max));
@@ -444,7 +471,7 @@ impl<B: Backend> Cluster<B> {
             return Err(Error::from(shortage));
         }
         let asks = tokio::sync::Mutex::new(false);
-        Ok(Cluster { servers, standings, asks })
+        Ok(Cluster { servers, standings, options: options.clone(), asks })
     }
 }
 

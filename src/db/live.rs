@@ -47,6 +47,16 @@ enum Known {
     Broken(Closed),
 }
 
+/// What an error did to a transaction, whoever passed it over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    None,
+    /// The server may refuse the rest, and take a commit for a rollback.
+    Doubt,
+    /// The server has rolled it back, and would commit the rest one by one.
+    RolledBack,
+}
+
 /// A connection on loan. Dropped, it goes back to its slice, if it is proven clean; is asked for a
 /// proof, if it is not known; is stopped and closed, if a query still runs on it.
 ///
@@ -75,6 +85,10 @@ pub struct DbConnection<B: Backend> {
     is_in_transaction: bool,
     /// Something was done on it that may have left more than an answer.
     is_tainted: bool,
+    /// It is of no more use when its holder is done: nothing takes back what was set.
+    is_marked: bool,
+    /// What an error did to its transaction.
+    harm: Harm,
     /// What its queries are counted under.
     name: Option<&'static str>,
     /// SQLite: the turn to write.
@@ -91,6 +105,8 @@ impl<B: Backend> DbConnection<B> {
             known: Known::Clean,
             is_in_transaction: false,
             is_tainted: false,
+            is_marked: false,
+            harm: Harm::None,
             name: None,
             turn: None,
             abroad: None,
@@ -119,6 +135,7 @@ impl<B: Backend> DbConnection<B> {
     /// It is within a transaction from now on, or no more after what runs next.
     pub(super) fn set_in_transaction(&mut self, is_so: bool) {
         self.is_in_transaction = is_so;
+        self.harm = Harm::None;
         if is_so && self.known == Known::Clean {
             self.known = Known::Unproven;
         }
@@ -126,6 +143,9 @@ impl<B: Backend> DbConnection<B> {
 
     /// A query begins: what it runs on, and the watch over its time.
     pub(super) fn start_query(&mut self) -> Result<(&mut B::Connection, &Watch), sqlx::Error> {
+        if self.is_rolled_back() {
+            return Err(PoolError::RolledBack.into());
+        }
         if let Known::Late | Known::Broken(_) = self.known {
             return Err(PoolError::Spent.into());
         }
@@ -163,6 +183,12 @@ impl<B: Backend> DbConnection<B> {
             Err(error) if ends_connection(error) => Known::Broken(Closed::Error),
             Err(_) => Known::Unproven,
         };
+        if self.is_in_transaction
+            && let Err(sqlx::Error::Database(error)) = &outcome
+        {
+            let is_over = B::ends_transaction(&**error) || self.is_rolled_back();
+            self.harm = if is_over { Harm::RolledBack } else { Harm::Doubt };
+        }
         outcome
     }
 
@@ -173,12 +199,25 @@ impl<B: Backend> DbConnection<B> {
         if !self.is_tainted && leaves_state(query.text()) {
             self.taint();
         }
+        if self.is_tainted && !self.is_marked {
+            self.is_marked = B::marks(&self.live().conn, query.text());
+        }
         if !self.slice.server.is_pooled {
             return false;
         }
         query.prepare_for_once();
         let depth = B::TransactionManager::get_transaction_depth(&self.live().conn);
         query.has_arguments() && depth == 0
+    }
+
+    /// Whether an error may have ended its transaction, or spoilt it.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.harm != Harm::None
+    }
+
+    /// Whether the server has rolled its transaction back although nobody asked for it.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.harm == Harm::RolledBack
     }
 
     /// Whether it answers to nobody any more, or not before a query has ended.
@@ -216,6 +255,9 @@ impl<B: Backend> Drop for DbConnection<B> {
         let Some(live) = self.live.take() else { return };
         live.watch.stop();
         match self.known {
+            Known::Clean | Known::Unproven if self.is_marked => {
+                self.slice.close(live, Closed::Changed);
+            }
             Known::Clean => self.slice.give_back(live),
             Known::Unproven => {
                 let changed = self.is_tainted || self.is_in_transaction;

@@ -88,6 +88,17 @@ pub(super) fn leaves_state(sql: &str) -> bool {
     })
 }
 
+/// Whether a text sets what belongs to its session: a variable, the database in use.
+#[cfg(feature = "mysql")]
+pub(super) fn sets_session(sql: &str) -> bool {
+    let mut is_first = true;
+    Words(sql).any(|word| {
+        let sets = is_first && ["set", "use"].iter().any(|it| it.eq_ignore_ascii_case(word));
+        is_first = word == ";";
+        sets
+    })
+}
+
 /// What a statement begins with, behind comments and empty statements.
 #[cfg(feature = "postgres-lane")]
 pub(super) fn first_word(sql: &str) -> Option<&str> {

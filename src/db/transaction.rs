@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use sqlx_core::transaction::TransactionManager;
 
 use super::backend::Backend;
+use super::counting::Closed;
 use super::live::DbConnection;
 
 /// A transaction: see [`Db::begin`](crate::Db::begin). Queries run on `&mut *tx`. Dropped before
@@ -39,6 +40,9 @@ enum Held<'c, B: Backend> {
     Outer(&'c mut DbConnection<B>),
 }
 
+/// Refused in a transaction that was given up.
+const ASK: &str = "SELECT 1";
+
 impl<B: Backend> DbTransaction<'static, B> {
     pub(super) fn new(mut conn: DbConnection<B>) -> Self {
         conn.set_in_transaction(true);
@@ -50,7 +54,9 @@ impl<B: Backend> DbTransaction<'_, B> {
     /// Makes what it did last; of a savepoint, a part of the transaction around it.
     ///
     /// # Errors
-    /// When the server refuses, or is gone: then nobody knows whether it has happened.
+    /// When the server refuses, or is gone: then nobody knows whether it has happened. When a query
+    /// of it has failed and the server has given it up for that, also if the error was passed over:
+    /// then nothing has happened. A savepoint around such a query keeps the rest.
     ///
     /// ```
     /// # use soloist::{Backend, DbTransaction, Result};
@@ -59,9 +65,17 @@ impl<B: Backend> DbTransaction<'_, B> {
     /// # Ok(()) }
     /// ```
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.comes_back();
+        let is_in_doubt = self.is_in_doubt();
         let (sqlx, watch) = self.start_query()?;
-        let done = watch.within(B::TransactionManager::commit(sqlx)).await;
+        let done = watch.within(async {
+            if is_in_doubt {
+                // PostgreSQL rolls back what it was asked to commit, and calls it done.
+                B::run(sqlx, ASK.to_owned()).await?;
+            }
+            B::TransactionManager::commit(sqlx).await
+        });
+        let done = done.await;
+        self.comes_back();
         let done = self.end_query(done);
         self.is_open = done.is_err();
         done
@@ -79,6 +93,9 @@ impl<B: Backend> DbTransaction<'_, B> {
     /// # Ok(()) }
     /// ```
     pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        if self.is_gone() {
+            return Ok(());
+        }
         self.comes_back();
         let (sqlx, watch) = self.start_query()?;
         let done = watch.within(B::TransactionManager::rollback(sqlx)).await;
@@ -117,6 +134,11 @@ impl<B: Backend> DbTransaction<'_, B> {
         Ok(DbTransaction { conn: Held::Outer(&mut *self), is_open: true })
     }
 
+    /// Whether the server has rolled it back as a part of the whole transaction.
+    fn is_gone(&self) -> bool {
+        self.is_rolled_back() && (self.is_unusable() || matches!(self.conn, Held::Outer(_)))
+    }
+
     /// Its end tells what is left on its connection, unless it is another's.
     fn comes_back(&mut self) {
         if let Held::Own(conn) = &mut self.conn {
@@ -147,6 +169,10 @@ impl<B: Backend> DerefMut for DbTransaction<'_, B> {
 
 impl<B: Backend> Drop for DbTransaction<'_, B> {
     fn drop(&mut self) {
+        if self.is_gone() {
+            // sqlx counts a savepoint that is no more.
+            self.break_for(Closed::Error);
+        }
         // A connection whose query has not ended is stopped and closed.
         if self.is_open && !self.is_unusable() {
             B::TransactionManager::start_rollback(&mut ***self);

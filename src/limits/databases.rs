@@ -17,7 +17,7 @@ pub(crate) const DB_QUERY_MS_MAX: u64 = 30_000;
 /// Those who wait for a connection on one shard.
 pub(crate) const DB_WAITERS_MAX: usize = 1_024;
 /// Connections that one shard makes at once: more would be a storm for a server that comes back.
-pub(crate) const DB_CONNECTS_MAX: usize = 2;
+pub(crate) const DB_CONNECTS_MAX: usize = 4;
 /// Prepared statements of a connection, as of sqlx.
 pub(crate) const DB_STATEMENTS_MAX: usize = 100;
 /// How far behind a replica may be.
