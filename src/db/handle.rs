@@ -391,7 +391,8 @@ impl<B: Backend> Db<B> {
     }
 
     /// Another URL from now on: with a new password, for the server of that address; of an address
-    /// that is none of theirs, for the first. Connections in use are closed when they come back, idle ones within a second, on all shards.
+    /// that is none of theirs, for the first. Connections in use are closed when they come back,
+    /// idle ones within a second, on all shards.
     ///
     /// # Errors
     /// A URL that cannot be read.
