@@ -429,6 +429,30 @@ fn an_old_connection_is_followed_by_another_and_no_query_notices() {
 }
 
 #[test]
+fn a_primary_whose_place_was_taken_is_left() {
+    let store = Store::start(40);
+    store.psql("GRANT pg_monitor TO soloist");
+    let replica = Arc::new(store.replica());
+    let (old, new) = (i32::from(store.port()), i32::from(replica.port()));
+    let options = options(&store.url()).replica(replica.url());
+    on_a_shard(options, async move |stage| {
+        const PORT: &str = "SELECT inet_server_port()";
+        let port = async |lane: &PgLane| lane.one(PORT, &[], |row| row.get::<i32>(0)).await;
+        let reads = stage.db.replica().lane().await.expect("another lane");
+        let is_well = async || matches!(port(&reads).await, Ok(at) if at == new);
+        stage.until("the replica is read from", is_well).await;
+        assert_eq!(port(&stage.lane).await.expect("an answer"), old);
+        stage.shard.blocking(move || replica.promote()).await.expect("promoted");
+        // The old one goes on as if nothing had happened.
+        let has_moved = async || matches!(port(&stage.lane).await, Ok(at) if at == new);
+        stage.until("the new one is asked", has_moved).await;
+        for _ in 0..50 {
+            assert_eq!(port(&stage.lane).await.expect("an answer"), new);
+        }
+    });
+}
+
+#[test]
 fn who_may_not_come_in_is_told_why() {
     let store = Store::start(40);
     let secret = "a b:c/@%d?";

@@ -43,7 +43,8 @@ pub struct DbClosed {
     pub shrunk: u64,
     /// It did not pass the test after it had been idle.
     pub test: u64,
-    /// The address was changed: see [`Db::set_url`](crate::Db::set_url).
+    /// The address was changed: see [`Db::set_url`](crate::Db::set_url). A lane's: another server
+    /// is the primary.
     pub replaced: u64,
     /// MySQL: a variable of its session was set, or another database chosen.
     pub changed: u64,

@@ -284,6 +284,16 @@ impl Lane {
         self.db.slice_for(true)
     }
 
+    /// Whether another server is the one to ask by now than the one of that place.
+    fn has_moved(&self, at: usize) -> bool {
+        let standings = &self.db.cluster.standings;
+        match self.db.route {
+            // Any that is well, and it stays there.
+            Route::Replica => !standings.is_well(at) && self.slice().server.at != at,
+            _ => standings.primary() != at,
+        }
+    }
+
     /// A place among the queries under way, once there is one.
     async fn enter(&self) -> std::result::Result<Entered<'_>, sqlx::Error> {
         match self.try_enter(false)? {
@@ -299,6 +309,10 @@ impl Lane {
             Stage::Away(why) => return Err(why.clone()),
             // The next one is on its way, but nobody has said so yet.
             Stage::Open(link) if link.line.has_ended() => return Ok(None),
+            Stage::Open(link) if self.has_moved(link.at) => {
+                self.bell.ring();
+                return Ok(None);
+            }
             Stage::Open(link) => link.clone(),
         };
         if state.waiting > 0 && !has_waited {

@@ -185,6 +185,7 @@ async fn dial(
         line,
         is_beside: !shard.has_ring(),
         expires_ms,
+        at: server.at,
         generation,
         is_spent: AtomicBool::new(false),
     }))
@@ -255,7 +256,7 @@ async fn watch_over(lane: &Lane, shard: &Shard, slice: &Slice<Postgres>, link: &
         if seen.why.is_none() {
             seen.why = if now_ms >= link.expires_ms {
                 Some(Closed::Life)
-            } else if link.generation != slice.server.generation() {
+            } else if link.generation != slice.server.generation() || lane.has_moved(link.at) {
                 Some(Closed::Replaced)
             } else if link.is_spent.load(Ordering::Acquire) {
                 Some(Closed::Error)

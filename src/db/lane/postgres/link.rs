@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub(super) is_beside: bool,
     /// When it is too old.
     pub(super) expires_ms: u64,
+    /// The place of its server among the others.
+    pub(super) at: usize,
     /// The generation of addresses that it was made with.
     pub(super) generation: u64,
     /// A server that only reads is to be left for another.
