@@ -1,8 +1,8 @@
 //! The commonest mistakes, and what the compiler says to them.
 //!
 //! The texts are those of one compiler: another one words its own part differently, so there only
-//! the refusal is checked. `TRYBUILD=overwrite cargo test --features ws --test mistakes` writes them
-//! anew.
+//! the refusal is checked. They are written anew by
+//! `TRYBUILD=overwrite cargo test --features ws --test mistakes`.
 
 use std::process::Command;
 
