@@ -32,6 +32,9 @@ pub(super) struct Keeper<B: Backend> {
     /// When the next connection may be tried, and how long to wait after that one fails.
     retry_at_ms: Cell<u64>,
     backoff_ms: Cell<u64>,
+    /// Connections that may be on their way at once: one after a failure, twice as many after each
+    /// success, so that a server that comes back is not stormed.
+    connects_max: Cell<usize>,
     /// Since when the server has too many clients.
     full_since_ms: Cell<Option<u64>>,
     /// When idle ones were last counted, and looked over.
@@ -57,11 +60,13 @@ impl<B: Backend> Drop for End<B> {
 /// The keeper's work; it has no end.
 pub(super) async fn keep<B: Backend>(slice: Arc<Slice<B>>, shard: Shard) {
     let _end = End(slice.clone());
+    let connects_max = slice.server.options.connects_max;
     let keeper = Rc::new(Keeper {
         slice,
         shard,
         retry_at_ms: Cell::new(0),
         backoff_ms: Cell::new(DB_BACKOFF_MS_MIN),
+        connects_max: Cell::new(connects_max),
         full_since_ms: Cell::new(None),
         counted_ms: Cell::new(0),
         looked_ms: Cell::new(0),
@@ -159,7 +164,7 @@ impl<B: Backend> Keeper<B> {
             };
             // One is tried without anybody waiting: nobody does while it is away.
             let wanted = wanted.max(usize::from(is_away));
-            let connects_max = if is_away { 1 } else { server.options.connects_max.max(1) };
+            let connects_max = if is_away { 1 } else { self.connects_max.get() };
             let more = wanted.saturating_sub(connecting);
             if more == 0 || connecting >= connects_max || now_ms < self.retry_at_ms.get() {
                 if wanted == 0 && self.wants.replace(false) {
@@ -188,6 +193,8 @@ impl<B: Backend> Keeper<B> {
             Ok(live) => {
                 self.full_since_ms.set(None);
                 self.backoff_ms.set(DB_BACKOFF_MS_MIN);
+                let connects_max = 2 * self.connects_max.get();
+                self.connects_max.set(connects_max.min(self.slice.server.options.connects_max));
                 self.retry_at_ms.set(0);
                 let was_away = attempt.succeed();
                 if was_away {
@@ -201,6 +208,7 @@ impl<B: Backend> Keeper<B> {
                 let is_full = fault == DbFault::TooManyClients;
                 let full_since = self.full_since_ms.get().unwrap_or(now_ms);
                 self.full_since_ms.set(is_full.then_some(full_since));
+                self.connects_max.set(1);
                 let is_patient = is_full && now_ms < full_since + DB_FULL_MS_MAX;
                 let pause_ms = if is_patient { DB_BACKOFF_MS_MIN } else { self.backoff_ms.get() };
                 if !is_patient {

@@ -244,7 +244,7 @@ impl<B: Backend> Slice<B> {
                 return Err(PoolError::Full { waiters_max });
             }
             state.waiters.push_back(waiter.clone());
-            state.waiters.len() <= self.server.options.connects_max.max(1)
+            state.waiters.len() <= self.server.options.connects_max
         };
         if is_one_of_few {
             self.bell.ring(); // else as many connections are made at once as may be

@@ -1,5 +1,6 @@
 //! Leases on the move: two shards, and all load on one of them, which changes. Prints how long it
-//! takes until that one holds all but the other's minimum, and how many connections that takes.
+//! takes until that one holds all but the other's minimum, until their connections are open, and how
+//! many connections that takes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,17 +44,24 @@ async fn direct(shard: Shard, db: Db<Postgres>, options: Options) {
             shard.spawn(ask(db.clone(), turn));
         }
         let all = options.connections - (SHARDS - 1);
-        while db.stats().leases < all && start.elapsed() < STAY {
+        let (mut held_ms, mut open_ms) = (None, None);
+        while open_ms.is_none() && start.elapsed() < STAY {
             shard.sleep(LOOK).await;
+            let (stats, ms) = (db.stats(), start.elapsed().as_secs_f64() * 1e3);
+            held_ms = held_ms.or((stats.leases >= all).then_some(ms));
+            open_ms = (stats.open >= all).then_some(ms);
         }
-        let held_ms = start.elapsed().as_secs_f64() * 1e3;
+        let stay_ms = STAY.as_secs_f64() * 1e3;
+        let (held_ms, open_ms) = (held_ms.unwrap_or(stay_ms), open_ms.unwrap_or(stay_ms));
         while start.elapsed() < STAY {
             shard.sleep(LOOK).await;
         }
         let connects = db.stats_everywhere().opened - opened;
         if turn > 0 {
             // The first one is the start.
-            moves.push(serde_json::json!({ "ms": held_ms, "connects": connects }));
+            moves.push(serde_json::json!({
+                "ms": held_ms, "open_ms": open_ms, "connects": connects,
+            }));
         }
         MOVED.store(turn + 1, Ordering::Release);
     }
