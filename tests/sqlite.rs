@@ -785,6 +785,37 @@ fn keys(object: &serde_json::Map<String, serde_json::Value>) -> String {
     keys.join(" ")
 }
 
+#[test]
+fn those_who_wait_are_bounded() {
+    let place = Place::new("waiters");
+    with(place.options().open_max(1).waiters_max(2), async |shard, db| {
+        let held = db.acquire().await.expect("the only one");
+        let third = async {
+            until(&shard, "two wait", async || db.stats().waiters == 2).await;
+            let refused = insert(&db, 3).await.expect_err("a third");
+            assert!(refused.to_string().contains("2 wait for a connection already"), "{refused}");
+            assert_eq!((fault(refused), db.stats().refused), ((DbFault::PoolExhausted, 503), 1));
+            drop(held);
+        };
+        let (waited, ()) = join(join(all(&db), all(&db)), third).await;
+        assert_eq!(waited, (vec![], vec![]), "their turn has come");
+    });
+}
+
+#[test]
+fn a_connection_of_an_old_url_is_not_used_again() {
+    let (old, new) = (Place::new("old"), Place::new("new"));
+    with(old.options().open_max(1), async move |shard, db| {
+        insert(&db, 1).await.expect("in the old file");
+        let held = db.acquire().await.expect("the only one");
+        db.set_url(&new.url()).expect("a URL");
+        drop(held);
+        assert_eq!(at_rest(&shard, &db).await.closed.replaced, 1);
+        table(&db).await.expect("in the new file");
+        assert_eq!(all(&db).await, [0; 0]);
+    });
+}
+
 /// What dashboards ask for: a new one is added here, and none goes without a word in the changelog.
 const NAMES: &str = "\
 acquire_timeouts

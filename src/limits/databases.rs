@@ -16,8 +16,8 @@ pub(crate) const DB_CONNECT_MS_MAX: u64 = 3_000;
 pub(crate) const DB_QUERY_MS_MAX: u64 = 30_000;
 /// Those who wait for a connection on one shard.
 pub(crate) const DB_WAITERS_MAX: usize = 1_024;
-/// Connections that one shard makes at once, while the server is well: each takes several ways to and
-/// fro, and a busy server some time for each.
+/// Connections that one shard makes at once while the server is well: each takes several ways to
+/// and fro, and a busy server some time for each.
 pub(crate) const DB_CONNECTS_MAX: usize = 16;
 /// Prepared statements of a connection, as of sqlx.
 pub(crate) const DB_STATEMENTS_MAX: usize = 100;

@@ -1,6 +1,6 @@
 //! Leases on the move: two shards, and all load on one of them, which changes. Prints how long it
-//! takes until that one holds all but the other's minimum, until their connections are open, and how
-//! many connections that takes.
+//! takes until that one holds all but the other's minimum, how long until their connections are
+//! open, and how many connections that takes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
