@@ -21,8 +21,8 @@ use super::server::Stopping;
 use super::slice::{Errand, Slice};
 use super::watch::{Abroad, lock};
 use crate::limits::{
-    DB_BACKOFF_MS_MAX, DB_BACKOFF_MS_MIN, DB_CLOSE_MS_MAX, DB_FULL_MS_MAX, DB_IDLE_TURN_MS,
-    DB_PROOF_MS_MAX, DB_SPARE_MS, DB_TURN_MS, DB_WINDOW_MS,
+    DB_BACKOFF_MS_MAX, DB_BACKOFF_MS_MIN, DB_CLOSE_MS_MAX, DB_CONNECTS_MAX, DB_FULL_MS_MAX,
+    DB_IDLE_TURN_MS, DB_PROOF_MS_MAX, DB_SPARE_MS, DB_TURN_MS, DB_WINDOW_MS,
 };
 use crate::shard::Shard;
 
@@ -60,13 +60,12 @@ impl<B: Backend> Drop for End<B> {
 /// The keeper's work; it has no end.
 pub(super) async fn keep<B: Backend>(slice: Arc<Slice<B>>, shard: Shard) {
     let _end = End(slice.clone());
-    let connects_max = slice.server.options.connects_max;
     let keeper = Rc::new(Keeper {
         slice,
         shard,
         retry_at_ms: Cell::new(0),
         backoff_ms: Cell::new(DB_BACKOFF_MS_MIN),
-        connects_max: Cell::new(connects_max),
+        connects_max: Cell::new(DB_CONNECTS_MAX),
         full_since_ms: Cell::new(None),
         counted_ms: Cell::new(0),
         looked_ms: Cell::new(0),
@@ -151,7 +150,7 @@ impl<B: Backend> Keeper<B> {
         }
     }
 
-    /// A connection for each that waits, as far as there are leases, a few at a time.
+    /// A connection for each that waits, as far as there are leases, and the server is good for.
     fn connect_for_waiters(self: &Rc<Self>, now_ms: u64) {
         let (server, shard) = (&self.slice.server, self.slice.shard);
         loop {
@@ -193,8 +192,7 @@ impl<B: Backend> Keeper<B> {
             Ok(live) => {
                 self.full_since_ms.set(None);
                 self.backoff_ms.set(DB_BACKOFF_MS_MIN);
-                let connects_max = 2 * self.connects_max.get();
-                self.connects_max.set(connects_max.min(self.slice.server.options.connects_max));
+                self.connects_max.set((2 * self.connects_max.get()).min(DB_CONNECTS_MAX));
                 self.retry_at_ms.set(0);
                 let was_away = attempt.succeed();
                 if was_away {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::server::without_secrets;
 use super::sizing::Sizing;
 use crate::limits::{
-    DB_ACQUIRE_MS_MAX, DB_CONNECT_MS_MAX, DB_CONNECTS_MAX, DB_IDLE_MS_MAX, DB_LAG_MS_MAX,
-    DB_LANE_US_MAX, DB_LIFE_MS_MAX, DB_OPEN_MAX, DB_QUERY_MS_MAX, DB_STATEMENTS_MAX,
-    DB_TEST_IDLE_MS, DB_WAITERS_MAX,
+    DB_ACQUIRE_MS_MAX, DB_CONNECT_MS_MAX, DB_IDLE_MS_MAX, DB_LAG_MS_MAX, DB_LANE_US_MAX,
+    DB_LIFE_MS_MAX, DB_OPEN_MAX, DB_QUERY_MS_MAX, DB_STATEMENTS_MAX, DB_TEST_IDLE_MS,
+    DB_WAITERS_MAX,
 };
 
 /// How [`Shard::db`](crate::Shard::db) is to reach a database: a URL and bounds, all with defaults
@@ -40,7 +40,6 @@ pub struct DbOptions {
     pub(super) connect_max: Duration,
     pub(super) query_max: Duration,
     pub(super) waiters_max: usize,
-    pub(super) connects_max: usize,
     pub(super) statements_max: usize,
     pub(super) lag_max: Duration,
     pub(super) lane_max: Duration,
@@ -96,7 +95,6 @@ impl DbOptions {
             connect_max: Duration::from_millis(DB_CONNECT_MS_MAX),
             query_max: Duration::from_millis(DB_QUERY_MS_MAX),
             waiters_max: DB_WAITERS_MAX,
-            connects_max: DB_CONNECTS_MAX,
             statements_max: DB_STATEMENTS_MAX,
             lag_max: Duration::from_millis(DB_LAG_MS_MAX),
             lane_max: Duration::from_micros(DB_LANE_US_MAX),

@@ -21,7 +21,7 @@ use super::handle::DbPool;
 use super::live::{DbConnection, Live};
 use super::server::Server;
 use super::watch::{Bell, Watch, lock};
-use crate::limits::DB_PROOF_MS_MAX;
+use crate::limits::{DB_CONNECTS_MAX, DB_PROOF_MS_MAX};
 #[cfg(feature = "postgres-lane")]
 use crate::shard::Shard;
 
@@ -244,7 +244,7 @@ impl<B: Backend> Slice<B> {
                 return Err(PoolError::Full { waiters_max });
             }
             state.waiters.push_back(waiter.clone());
-            state.waiters.len() <= self.server.options.connects_max
+            state.waiters.len() <= DB_CONNECTS_MAX
         };
         if is_one_of_few {
             self.bell.ring(); // else as many connections are made at once as may be
