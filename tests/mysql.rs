@@ -344,6 +344,7 @@ fn what_goes_wrong_has_a_name() {
                 ("SET @mine = 7", "SELECT COALESCE(@mine, 0) = 0", 1),
                 ("SET sql_mode = ''", "SELECT @@sql_mode = ''", 0),
                 ("USE information_schema", "SELECT DATABASE() = 'soloist'", 1),
+                ("CREATE TEMPORARY TABLE t (n INT)", "SELECT COUNT(*) > 0 FROM t", 1),
             ] {
                 let changed = at_rest(&shard, &db).await.closed.changed;
                 sqlx::raw_sql(sets).execute(&db).await.expect(sets);

@@ -335,11 +335,10 @@ impl Wire {
         if inbox.capacity() == 0 {
             inbox = self.spares.take();
         }
-        if inbox.len() >= INBOX_BYTES_MAX {
+        let room = inbox.capacity() - inbox.len();
+        if inbox.len() >= INBOX_BYTES_MAX && room < bytes.len() {
             // By steps, and not to twice what there is: the rest of a turn is megabytes.
-            if inbox.capacity() - inbox.len() < bytes.len() {
-                inbox.reserve_exact(bytes.len().max(INBOX_STEP_BYTES));
-            }
+            inbox.reserve_exact(bytes.len().max(INBOX_STEP_BYTES));
         }
         inbox.extend_from_slice(bytes);
         self.inbox.set(inbox);

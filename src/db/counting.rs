@@ -46,7 +46,7 @@ pub struct DbClosed {
     /// The address was changed: see [`Db::set_url`](crate::Db::set_url). A lane's: another server
     /// is the primary.
     pub replaced: u64,
-    /// MySQL: a variable of its session was set, or another database chosen.
+    /// MySQL: something was set in its session that only ends with it.
     pub changed: u64,
 }
 

@@ -88,14 +88,15 @@ pub(super) fn leaves_state(sql: &str) -> bool {
     })
 }
 
-/// Whether a text sets what belongs to its session: a variable, the database in use.
+/// Whether a text sets what belongs to its session and ends with it alone: a variable, the database
+/// in use, a temporary table, a prepared statement.
 #[cfg(feature = "mysql")]
 pub(super) fn sets_session(sql: &str) -> bool {
     let mut is_first = true;
     Words(sql).any(|word| {
-        let sets = is_first && ["set", "use"].iter().any(|it| it.eq_ignore_ascii_case(word));
+        let words: &[&str] = if is_first { &["set", "use", "prepare"] } else { &["temporary"] };
         is_first = word == ";";
-        sets
+        words.iter().any(|it| it.eq_ignore_ascii_case(word))
     })
 }
 
@@ -205,6 +206,23 @@ mod tests {
             (";", false),
         ] {
             assert_eq!(leaves_state(sql), leaves, "{sql}");
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[test]
+    fn what_only_ends_with_its_session_is_known_by_its_words() {
+        for (sql, sets) in [
+            ("SET @mine = 7", true),
+            ("SELECT 1; use other", true),
+            ("PREPARE mine FROM 'SELECT 1'", true),
+            ("CREATE TEMPORARY TABLE t (n INT)", true),
+            ("UPDATE t SET n = 1", false),
+            ("SELECT 'SET' -- ; SET", false),
+            ("START TRANSACTION", false),
+            ("", false),
+        ] {
+            assert_eq!(sets_session(sql), sets, "{sql}");
         }
     }
 }
